@@ -1,0 +1,45 @@
+# Two commands are all that a newcomer needs: `make demo` and `make test`.
+# A machine needs Python 3.11 or newer, with venv, and make. PYTHON=python3.13 chooses another.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+GROUP = $(BIN)/python -m pip install --quiet --group
+
+.PHONY: demo test lint docs bench clean
+
+demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
+	$(BIN)/hangup demo
+
+test: $(VENV)/.installed-test  ## the tests, with the coverage gate
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build
+	$(BIN)/python -m sphinx -W --quiet -b html docs docs/_build
+
+bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk)
+	$(BIN)/python benchmarks/handler.py
+
+clean:
+	rm -rf $(VENV) .coverage .coverage.* docs/_build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip >= 25.1'
+
+# An editable install: what is tested and shown is what stands in src/.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(GROUP) $*
+	touch $@

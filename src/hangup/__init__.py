@@ -1,0 +1,30 @@
+"""A threaded HTTP server that knows when its client hangs up."""
+
+from .client import Client, ClientState, Departure
+from .config import Config
+from .exceptions import BadRequest, BodyTimeout, ClientDisconnected, ConfigError, HangupError
+from .files import SimpleHTTPRequestHandler
+from .handler import BaseHTTPRequestHandler
+from .httpserver import HTTPServer, ThreadingHTTPServer
+from .records import Outcome, Phase, RequestRecord
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadRequest",
+    "BaseHTTPRequestHandler",
+    "BodyTimeout",
+    "Client",
+    "ClientDisconnected",
+    "ClientState",
+    "Config",
+    "ConfigError",
+    "Departure",
+    "HTTPServer",
+    "HangupError",
+    "Outcome",
+    "Phase",
+    "RequestRecord",
+    "SimpleHTTPRequestHandler",
+    "ThreadingHTTPServer",
+]

@@ -1,0 +1,58 @@
+"""Requests that wait for a thread, and which of them goes first.
+
+In order while waits are short.  Newest first while they are long: under overload the oldest request
+is the one whose client is about to leave, so a queue served in order serves only the departed
+(adaptive LIFO; "Fail at Scale", ACM Queue 2015).  A request whose client has left is not started.
+"""
+
+from collections import deque
+from time import monotonic
+
+from ._connection import Connection
+from .client import ClientState
+
+__all__ = ["Backlog"]
+
+# Seconds. A wait that a person doesn't notice; beyond it, the queue grows faster than it is served.
+LONG_WAIT = 0.1
+# Seconds. A FIN within this time of the request's end came with it: a half-closed client sends its
+# request and FIN at once and then waits for the answer. A later one is a departure.
+HALF_CLOSE_GRACE = 0.05
+
+
+class Backlog:
+    """The waiting requests.  Its owner's lock guards it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Connection] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, connection: Connection) -> None:
+        """A request waits from now on."""
+        self._waiting.append(connection)
+
+    def take_first(self) -> Connection | None:
+        """The oldest request, or None."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def take(self) -> Connection | None:
+        """The request whose turn it is, or None."""
+        waiting = self._waiting
+        if not waiting:
+            return None
+        exchange = waiting[0].exchange
+        if exchange is not None and monotonic() - exchange.ready_at > LONG_WAIT:
+            return waiting.pop()
+        return waiting.popleft()
+
+
+def is_dead(connection: Connection) -> bool:
+    """Whether the client left while its request waited, so that the answer is for nobody."""
+    client, exchange = connection.client, connection.exchange
+    if client.state is ClientState.GONE:
+        return True
+    if client.disconnected_at is None or exchange is None:
+        return False
+    return client.disconnected_at - exchange.ready_at > HALF_CLOSE_GRACE

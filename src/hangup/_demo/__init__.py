@@ -1,0 +1,242 @@
+"""``hangup demo``: the crash, and what becomes of it, measured while you watch.
+
+The same service runs on the standard library's server and on hangup, each in a process of its own.
+Both get one client that waits and one that leaves.  Nothing here is told from memory: the logs are
+what the two processes wrote, and each figure is counted or timed in this run.
+"""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+__all__ = ["run_demo"]
+
+#: Seconds after which the leaving client leaves.
+_PATIENCE = 0.4
+#: Seconds that a process is given to start, or to write down what it has to say.
+_GRACE = 3.0
+_NARROW = 100
+
+
+@dataclass
+class _Side:
+    """One server's half of the demonstration."""
+
+    name: str
+    title: str
+    process: subprocess.Popen[str] = field(init=False)
+    port: int = 0
+    log: list[str] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    left_at: float = 0.0
+    answer: str = ""
+    news: threading.Condition = field(default_factory=threading.Condition)
+
+    def start(self, work: float) -> None:
+        """Start the process, and read what it says as it says it."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hangup._demo.service", self.name, str(work)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for reader in (self._read_events, self._read_log):
+            threading.Thread(target=reader, daemon=True).start()
+        self.port = self.wait_for("listening")["port"]
+
+    def _read_events(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self.news:
+                self.events.append(json.loads(line))
+                self.news.notify_all()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self.news:
+                self.log.append(line.rstrip("\n"))
+                self.news.notify_all()
+
+    def wait_for(self, what: str, **also: Any) -> dict[str, Any]:
+        """The event of that name; an empty one if it does not come."""
+
+        def found() -> dict[str, Any] | None:
+            wanted = {"event": what, **also}.items()
+            return next((e for e in self.events if wanted <= e.items()), None)
+
+        with self.news:
+            event = self.news.wait_for(found, _GRACE)
+        if event is None:
+            raise click.ClickException(f"the {self.title} side said nothing of {what!r}")
+        return event
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(_GRACE)
+
+    # -- what was measured
+
+    @property
+    def departure_lines(self) -> list[str]:
+        """What the log says of the client that left; what the service itself prints apart."""
+        own = ("query: ", "success prod query: ")
+        return [line for line in self.log if "/hello1" not in line and not line.startswith(own)]
+
+    @property
+    def tracebacks(self) -> int:
+        return sum("Traceback (most recent call last)" in line for line in self.log)
+
+    @property
+    def died(self) -> int:
+        return sum(event["event"] == "died" for event in self.events)
+
+    @property
+    def knew_after(self) -> float:
+        """Seconds from the client's leaving to the moment when the server knew."""
+        event = next(e for e in self.events if e["event"] == "knew")
+        return max(0.0, float(event["at"]) - self.left_at)
+
+    @property
+    def answered(self) -> bool:
+        return self.answer.startswith("<html>/hello1<br>") and self.answer.endswith("</html>")
+
+    @property
+    def clean(self) -> bool:
+        return (
+            self.answered
+            and not self.tracebacks
+            and not self.died
+            and len(self.departure_lines) == 1
+        )
+
+
+class _Curl:
+    """A client that is a person's: curl, ended by Ctrl-C."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._process = subprocess.Popen(
+            ["curl", "-s", f"http://127.0.0.1:{port}{path}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def leave(self) -> float:
+        """Press Ctrl-C; return when that was."""
+        at = time.time()
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+        return at
+
+    def answer(self) -> str:
+        return self._process.communicate()[0]
+
+
+class _BuiltInClient:
+    """The same, where there is no curl."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+
+    def leave(self) -> float:
+        at = time.time()
+        self._socket.close()
+        return at
+
+    def answer(self) -> str:
+        with self._socket, self._socket.makefile("rb") as answer:
+            return answer.read().partition(b"\r\n\r\n")[2].decode()
+
+
+def run_demo(work: float) -> bool:
+    """Run both services and show what they did; True if hangup's side is clean.
+
+    ``work`` is how long the service works for each request, in seconds.
+    """
+    client = _Curl if shutil.which("curl") else _BuiltInClient
+    sides = [_Side("stock", "http.server"), _Side("hangup", "hangup")]
+    named = "curl" if client is _Curl else "built-in clients (curl is not installed)"
+    click.echo(f"A service that works {work:g} s for each request, on both servers at once.")
+    click.echo(f"/hello1 waits for its answer; /hello2 leaves after {_PATIENCE:g} s ({named}).")
+    try:
+        for side in sides:
+            side.start(work)
+        waiting = [client(side.port, "/hello1") for side in sides]
+        leaving = [client(side.port, "/hello2") for side in sides]
+        for side in sides:
+            side.wait_for("began", path="/hello2")
+        threading.Event().wait(_PATIENCE)
+        for side, one in zip(sides, leaving, strict=True):
+            side.left_at = one.leave()
+        for side, one in zip(sides, waiting, strict=True):
+            side.answer = one.answer()
+            side.wait_for("knew")
+            side.wait_for("ended", path="/hello2")
+    finally:
+        for side in sides:
+            if hasattr(side, "process"):
+                side.stop()
+    _show_logs(*sides)
+    _show_table(sides)
+    return sides[1].clean
+
+
+def _show_logs(left: _Side, right: _Side) -> None:
+    width = shutil.get_terminal_size((120, 40)).columns
+    if width < _NARROW:
+        for side in (left, right):
+            click.secho(f"\n{side.title}'s log", bold=True)
+            for line in side.log:
+                click.echo("  " + _paint(line, side))
+        return
+    column = (width - 3) // 2
+    click.echo()
+    click.secho(f"{left.title + chr(39) + 's log':{column}} │ {right.title}'s log", bold=True)
+    click.echo("─" * (column + 1) + "┼" + "─" * (column + 1))
+    rows = [_fold(side.log, column) for side in (left, right)]
+    for index in range(max(map(len, rows))):
+        cells = [row[index] if index < len(row) else "" for row in rows]
+        click.echo(_paint(f"{cells[0]:{column}}", left) + " │ " + _paint(cells[1], right))
+
+
+def _fold(lines: list[str], width: int) -> list[str]:
+    return [
+        piece for line in lines for piece in textwrap.wrap(line, width, subsequent_indent="  ") or [""]
+    ]
+
+
+def _paint(text: str, side: _Side) -> str:
+    if side.tracebacks and ("Error" in text or "Traceback" in text or "Exception" in text):
+        return click.style(text, fg="red")
+    if " 499 " in text:
+        return click.style(text, fg="green")
+    return text
+
+
+def _show_table(sides: list[_Side]) -> None:
+    def row(name: str, *values: str) -> None:
+        click.echo(f"{name:36}" + "".join(f"{value:>16}" for value in values))
+
+    click.echo()
+    click.secho(f"{'measured in this run':36}{'http.server':>16}{'hangup':>16}", bold=True)
+    row("answers served to who waited", *("1 of 1" if s.answered else "0 of 1" for s in sides))
+    row("tracebacks", *(str(s.tracebacks) for s in sides))
+    row("handler threads that died", *(str(s.died) for s in sides))
+    row("log lines for the departure", *(str(len(s.departure_lines)) for s in sides))
+    row("after Ctrl-C, the server knew in", *(_seconds(s.knew_after) for s in sides))
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.1f} ms" if value < 0.1 else f"{value:.2f} s"

@@ -1,0 +1,255 @@
+"""The faces that a connection shows to a handler: a socket, a file to read, a file to write.
+
+They hold no state of the connection.  Each call goes to the connection, which is the one boundary
+where errors of the operating system become :exc:`~hangup.ClientDisconnected`.  All are used by the
+one thread that handles the connection at that time.
+"""
+
+import _socket
+import errno
+import io
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from ._connection import Connection
+
+__all__ = ["AnswerStream", "ClientSocket", "RequestStream"]
+
+
+class RequestStream(io.BufferedIOBase):
+    """A file to read from: ``rfile``.
+
+    ``more`` gives the next bytes, waiting for them, and ``b""`` at the end.  Reading follows
+    :class:`io.BufferedReader`: ``read(n)`` waits for ``n`` bytes or the end, ``read()`` for the end.
+    """
+
+    def __init__(self, more: Callable[[], bytes], first: bytes = b"", fd: int = -1) -> None:
+        self._more = more
+        self._buffer = first
+        self._fd = fd
+
+    def _fill(self) -> bool:
+        data = self._more()
+        self._buffer = self._buffer + data if self._buffer else data
+        return bool(data)
+
+    def continue_with(self, more: Callable[[], bytes]) -> None:
+        """What follows comes from elsewhere."""
+        self._more = more
+
+    def take_buffer(self) -> bytes:
+        """What was received and not read."""
+        data, self._buffer = self._buffer, b""
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def _take(self, size: int) -> bytes:
+        data = self._buffer[:size]
+        self._buffer = self._buffer[size:]
+        return data
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+
+    def peek(self, size: int = 0) -> bytes:
+        """What is buffered, after at most one wait for it to be something."""
+        self._check_open()
+        if not self._buffer:
+            self._fill()
+        return self._buffer
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._check_open()
+        if size is None or size < 0:
+            pieces = [self.take_buffer()]
+            while piece := self._more():
+                pieces.append(piece)
+            return b"".join(pieces)
+        if size <= len(self._buffer):
+            return self._take(size)
+        pieces, missing = [self._buffer], size - len(self._buffer)
+        self._buffer = b""
+        while missing > 0 and (piece := self._more()):
+            if len(piece) > missing:
+                piece, self._buffer = piece[:missing], piece[missing:]
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+    def read1(self, size: int = -1) -> bytes:
+        self._check_open()
+        if not self._buffer and size != 0:
+            self._fill()
+        return self._take(len(self._buffer) if size < 0 else size)
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        return self._read_into(buffer, self.read)
+
+    def readinto1(self, buffer: "WriteableBuffer", /) -> int:
+        return self._read_into(buffer, self.read1)
+
+    @staticmethod
+    def _read_into(buffer: "WriteableBuffer", read: Callable[[int], bytes]) -> int:
+        view = memoryview(buffer).cast("B")
+        data = read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self._check_open()
+        limit = -1 if size is None else size
+        searched = 0
+        while True:
+            end = self._buffer.find(b"\n", searched) + 1
+            if not end and 0 <= limit <= len(self._buffer):
+                end = limit
+            if end or limit == 0:
+                return self._take(end if limit < 0 else min(end, limit))
+            searched = len(self._buffer)
+            if not self._fill():
+                return self.take_buffer()
+
+
+class AnswerStream(io.BufferedIOBase):
+    """A file to write to: ``wfile``.
+
+    Unbuffered, as ``http.server``'s: what is written leaves at once.  Only the head waits, for a
+    moment, to leave together with the body's beginning.
+    """
+
+    def __init__(self, connection: "Connection", sock: "ClientSocket") -> None:
+        self._connection = connection
+        # Where http.server's own stream has it: programs reach for ``wfile._sock`` to hang up.
+        self._sock: ClientSocket | None = sock
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        if self.closed:
+            raise ValueError("write to closed file")
+        if not isinstance(data, bytes):
+            data = memoryview(data).cast("B")
+        self._connection.send(data)
+        return len(data)
+
+    def writelines(self, lines: "Iterable[ReadableBuffer]", /) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        # Not an error on a closed stream: a handler that closes it on a departure ends calmly,
+        # and http.server's own code flushes it afterwards.
+        if not self.closed:
+            self._connection.flush()
+
+    def fileno(self) -> int:
+        # Whoever asks wants to write around us, and may not know of descriptors that don't block.
+        self._connection.flush()
+        return self._connection.sock.fileno()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._connection.hang_up_after_answer()
+        super().close()
+
+    def __del__(self) -> None:
+        # io's own closes the stream. One that nobody uses any more says nothing of the connection.
+        pass
+
+
+class ClientSocket(socket.socket):
+    """The socket of one client: what a handler finds as ``self.request`` and ``self.connection``.
+
+    A real socket, whose I/O goes through its connection: bytes that were received already come
+    first, deadlines hold, and a departure is a :exc:`~hangup.ClientDisconnected`.  ``close`` hangs
+    up at once but leaves the descriptor to the server, which may be watching it.
+    """
+
+    __slots__ = ("connection",)
+
+    connection: "Connection"
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        if flags & ~socket.MSG_WAITALL:  # MSG_PEEK and the like ask the kernel alone
+            return super().recv(bufsize, flags)
+        if flags & socket.MSG_WAITALL:
+            return self.connection.stream.read(bufsize)
+        return self.connection.stream.read1(bufsize)
+
+    def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.recv(nbytes or len(view), flags)
+        view[: len(data)] = data
+        return len(data)
+
+    def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:
+        self.sendall(data)
+        return memoryview(data).nbytes
+
+    def sendall(self, data: "ReadableBuffer", flags: int = 0, /) -> None:
+        self.connection.send(data if isinstance(data, bytes) else memoryview(data).cast("B"))
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        return self.connection.send_file(file, offset, count)
+
+    def makefile(self, mode: str = "r", buffering: int | None = None, **text: Any) -> Any:  # type: ignore[override]
+        if not set(mode) <= {"r", "w", "b"}:
+            raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
+        reading, writing = "r" in mode or "w" not in mode, "w" in mode
+        reader = self.connection.stream
+        writer: Any = AnswerStream(self.connection, self)
+        if writing and (buffering is None or buffering not in (0, 1)):
+            size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
+            writer = io.BufferedWriter(writer, size)
+        if reading and writing:
+            both: Any = io.BufferedRWPair(reader, writer)  # type: ignore[arg-type]
+        else:
+            both = reader if reading else writer
+        return both if "b" in mode else io.TextIOWrapper(both, **text)
+
+    def settimeout(self, value: float | None, /) -> None:
+        self.connection.set_io_timeout(value)
+
+    def gettimeout(self) -> float | None:
+        return self.connection.io_timeout
+
+    def setblocking(self, flag: bool, /) -> None:
+        self.connection.set_io_timeout(None if flag else 0.0)
+
+    def shutdown(self, how: int, /) -> None:
+        self.connection.shut(how)
+
+    def close(self) -> None:
+        self.connection.hang_up()
+
+    def detach(self) -> int:
+        self.connection.abandon()
+        return super().detach()
+
+    def close_descriptor(self) -> None:
+        """Really close; for the connection, which knows that nobody watches any more."""
+        _close(self)
+        # The two refer to each other; without this, only the garbage collector would part them.
+        self.connection = _CLOSED
+
+
+class _Closed:
+    """What a socket finds in its connection's place when that has ended."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise OSError(errno.EBADF, "the connection has been closed")
+
+
+_CLOSED: Any = _Closed()
+_close = _socket.socket.close

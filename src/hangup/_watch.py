@@ -1,0 +1,275 @@
+"""The watch: what the leading thread does while it leads.
+
+It polls, accepts, receives heads, notices departures, keeps the deadlines, and hands out one
+connection at a time that has a request at hand.  It never runs a handler.
+"""
+
+import errno
+import logging
+import math
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock
+from time import monotonic
+from typing import Protocol
+
+from ._connection import Connection, State
+from ._exchange import Exchange
+from ._pacer import Pacer
+from ._poller import Poller
+from .config import Config
+from .records import RequestRecord
+
+__all__ = ["Accept", "Listener", "Watch"]
+
+_log = logging.getLogger("hangup")
+
+# Connections that are accepted in one go, over and above one for each event that waits: a quiet
+# server makes no call in vain, a busy one catches up.
+ACCEPT_MORE = 1
+# Seconds that accepting pauses when the system has no descriptor or memory left to give.
+ACCEPT_PAUSE = 0.1
+
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+#: Takes one connection from a listening socket, or None if it is not wanted.
+Accept = Callable[["Watch"], "Connection | None"]
+
+
+class _Watched(Protocol):
+    """What the watch knows of an entry: a connection, or a listener."""
+
+    deadline: float
+
+    def on_ready(self, flags: int) -> bool: ...
+
+    def on_deadline(self) -> None: ...
+
+
+class Listener:
+    """A listening socket, and how to take connections from it.  The watching thread's alone."""
+
+    def __init__(self, sock: socket.socket, accept: Accept, watch: "Watch") -> None:
+        self.sock = sock
+        self.deadline = math.inf
+        self._accept = accept
+        self._watch = watch
+
+    def on_ready(self, _flags: int) -> bool:
+        """Accept what has come."""
+        watch = self._watch
+        for _ in range(watch.waiting + ACCEPT_MORE):
+            try:
+                connection = self._accept(watch)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                # Anything else befell that one connection, before it was accepted.
+                break
+            if connection is not None:
+                watch.add(connection)
+        return False
+
+    def _pause(self, error: OSError) -> None:
+        """The backlog keeps the rest; by then a descriptor may be free."""
+        _log.warning("accepting pauses: %s", error)
+        self._watch.poller.remove(self.sock)
+        self.deadline = monotonic() + ACCEPT_PAUSE
+        self._watch.expect(self.deadline)
+
+    def on_deadline(self) -> None:
+        """The pause is over."""
+        self.deadline = math.inf
+        self._watch.poller.add_listener(self.sock)
+
+
+class _Waker:
+    """The poller's own descriptor."""
+
+    deadline = math.inf
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+
+    def on_ready(self, _flags: int) -> bool:
+        self._poller.woken()
+        return False
+
+    def on_deadline(self) -> None: ...
+
+
+class Watch:
+    """All connections of one server, and what is to be seen of them.
+
+    ``next`` and ``add`` are the leading thread's, one at a time, and so are ``_ready``,
+    ``_next_sweep`` and every idle connection.  All else may be called by any thread.
+
+    ``lock`` guards the hand-over of connections: their ``state`` and ``pending``, and that they are
+    still open.  ``_entries`` is a dict of which only single operations are used, each atomic.
+    """
+
+    def __init__(
+        self, config: Config, poller: Poller, sinks: Sequence[Callable[[RequestRecord], None]]
+    ) -> None:
+        self.config = config
+        self.poller = poller
+        self.rearm = poller.rearm
+        self.lock = Lock()
+        self.pacer: Pacer
+        self.draining = False
+        self.sinks = sinks
+        self.access_sink: Callable[[RequestRecord], None] | None = None
+        self.on_closed: Callable[[Connection], None] | None = None
+        self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
+        self._listeners: list[Listener] = []
+        self._ready: deque[tuple[_Watched, int]] = deque()
+        self._next_sweep = math.inf
+        # No deadline is set nearer than this, those apart that go through expect().
+        self._shortest = min(config.head_timeout, config.keep_alive_timeout)
+        self._stopped = False
+        #: Nobody watches any more: a connection that is done closes at once.
+        self.ended = False
+
+    # -- the leading thread
+
+    @property
+    def waiting(self) -> int:
+        """How many events have been told and not been looked at."""
+        return len(self._ready)
+
+    def next(self) -> Connection | None:
+        """Wait until a connection has a request at hand; None when the watch has ended."""
+        ready = self._ready
+        while True:
+            while ready:
+                entry, flags = ready.popleft()
+                try:
+                    if entry.on_ready(flags):
+                        return entry  # type: ignore[return-value]
+                except Exception:
+                    # A defect of ours. It costs that client its connection, and nobody else.
+                    _log.exception("while watching %r", entry)
+                    if isinstance(entry, Connection):
+                        entry.close()
+            if self._stopped or (self.draining and not self._drain()):
+                self.ended = True
+                return None
+            self._poll()
+
+    def _poll(self) -> None:
+        timeout = None
+        if self._next_sweep != math.inf:
+            timeout = self._next_sweep - monotonic()
+            if timeout <= 0:
+                timeout = max(0.0, self._sweep() - monotonic())
+                if timeout == math.inf:
+                    timeout = None
+        entries = self._entries
+        ready = self._ready
+        for descriptor, flags in self.poller.wait(timeout):
+            entry = entries.get(descriptor)
+            if entry is not None:
+                ready.append((entry, flags))
+
+    def _sweep(self) -> float:
+        """Call on those whose deadline has passed; return when to do so again."""
+        now = monotonic()
+        self._next_sweep = math.inf
+        nearest = math.inf
+        for entry in list(self._entries.values()):
+            if entry.deadline <= now:
+                entry.on_deadline()
+            elif entry.deadline < nearest:
+                nearest = entry.deadline
+        if len(self._entries) > 1 + len(self._listeners):
+            nearest = min(nearest, now + self._shortest)
+        self._next_sweep = min(self._next_sweep, nearest)
+        return self._next_sweep
+
+    def add(self, connection: Connection) -> None:
+        """Watch a connection from now on."""
+        self.add_blocking(connection)
+        self._next_sweep = min(self._next_sweep, monotonic() + self._shortest)
+
+    def add_blocking(self, connection: Connection) -> None:
+        """Watch a connection that another thread keeps.  Any thread may call this."""
+        self._entries[connection.sock.fileno()] = connection
+        self.poller.add(connection.sock)
+
+    def listen(self, sock: socket.socket, accept: Accept) -> None:
+        """Accept connections.  Before the first ``next``."""
+        listener = Listener(sock, accept, self)
+        self._listeners.append(listener)
+        self._entries[sock.fileno()] = listener
+        self.poller.add_listener(sock)
+
+    def _drain(self) -> bool:
+        """Once: stop accepting and close what is idle.  True while connections are in use."""
+        for listener in self._listeners:
+            self.poller.remove(listener.sock)
+            self._entries.pop(listener.sock.fileno(), None)
+        if self._listeners:
+            self._listeners.clear()
+            for entry in list(self._entries.values()):
+                if isinstance(entry, Connection) and entry.state is State.IDLE:
+                    entry.close()
+        return len(self._entries) > 1
+
+    # -- any thread
+
+    def expect(self, deadline: float) -> None:
+        """A deadline was set that is nearer than the usual ones."""
+        if deadline < self._next_sweep:
+            self._next_sweep = deadline
+            self.poller.wake()
+
+    def forget(self, connection: Connection) -> bool:
+        """The connection closes; False if it has closed before."""
+        with self.lock:
+            if connection.state is State.CLOSED:
+                return False
+            connection.state = State.CLOSED
+            self._entries.pop(connection.sock.fileno(), None)
+        self.poller.remove(connection.sock)
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        """The connection has closed."""
+        if self.on_closed is not None:
+            try:
+                self.on_closed(connection)
+            except Exception:
+                _log.debug("while a connection closed", exc_info=True)
+        if self.draining:
+            self.poller.wake()
+
+    def tell(self, record: RequestRecord, exchange: Exchange) -> None:
+        """A request has ended: its record goes to all who want to know."""
+        for sink in self.sinks:
+            try:
+                sink(record)
+            except Exception:
+                _log.exception("a sink failed on %r", record)
+        if self.access_sink is not None and not exchange.reported:
+            self.access_sink(record)
+
+    def drain(self) -> None:
+        """Accept nothing more, close what is idle, and end when the last request has ended."""
+        self.draining = True
+        self.poller.wake()
+
+    def stop(self) -> None:
+        """End now; connections in use stay with those who use them."""
+        self._stopped = True
+        self.poller.wake()
+
+    def close(self) -> None:
+        """Close what is left, after the watch has ended."""
+        self.ended = True
+        for entry in list(self._entries.values()):
+            if isinstance(entry, Connection) and entry.state is not State.HANDLED:
+                entry.close()
+        self.poller.close()

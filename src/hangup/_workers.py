@@ -1,0 +1,318 @@
+"""The threads: leader and followers (POSA2, "Leader/Followers").
+
+One thread leads: it keeps the watch.  When a request is at hand, the leader runs its handler itself;
+no queue lies between, no second thread wants the interpreter lock, and the request's bytes are warm.
+
+Leadership is a *baton*.  While handlers are quick, the leader lays it on the table, runs the handler,
+and takes it up again.  If the handler turns out slow, the pacer takes the baton from the table and
+gives it to a follower, and the first thread finds, afterwards, that it leads no more.  When handlers
+have been slow of late, the leader gives the baton to a follower before it calls the handler.
+
+So one thread always keeps the watch.  When all permitted handlers run, the leader runs none: it goes
+on polling, and lets requests wait in the backlog for whoever is done first.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from ._backlog import Backlog, is_dead
+from ._connection import Connection
+from ._exchange import Exchange
+from ._watch import Watch
+
+__all__ = ["SerialWorkers", "Workers"]
+
+_log = logging.getLogger("hangup")
+
+#: Seconds. Handing the baton over costs two thread switches, some 0.1 ms where cores are shared; a
+#: handler that takes three times that is worth them.
+QUICK = 0.0003
+# The weight of the newest duration in the running average: some ten requests change its mind.
+_NEWEST = 0.1
+
+
+# Seconds that a thread which is inside no handler is given to end.
+_ENDING = 1.0
+
+
+class _Worker:
+    """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
+
+    __slots__ = ("connection", "head_seen", "thread", "wakeup")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.head_seen: Exchange | None = None
+        self.wakeup = threading.Lock()
+        self.wakeup.acquire()
+        self.thread: threading.Thread
+
+
+class Workers:
+    """The pool for handlers that may run side by side.
+
+    ``_lock`` guards ``_followers``, ``_busy``, ``_backlog``, ``_threads`` and ``_stopped``.
+    ``_table`` holds the baton while the leader is inside a handler.  Whoever pops it leads; the pop
+    is atomic.  The pacer pops with ``_lock`` held, so that whoever finds the table empty and then
+    takes the lock sees the pacer's work done.  ``_average`` is written by every thread without a
+    lock: a lost update changes nothing that matters.
+    """
+
+    def __init__(
+        self, watch: Watch, serve: Callable[[Connection], None], max_threads: int, name: str
+    ) -> None:
+        self._watch = watch
+        self._serve = serve
+        self._max_threads = max_threads
+        self._name = name
+        self._idle_timeout = watch.config.thread_idle_timeout
+        self._lock = threading.Lock()
+        self._followers: list[_Worker] = []
+        self._threads: set[_Worker] = set()
+        self._busy = 0
+        self._backlog = Backlog()
+        self._started = 0
+        self._stopped = False
+        self._table: list[None] = []
+        self._turn = 0
+        self._turn_seen = 0
+        self._average = 0.0
+
+    # -- from outside
+
+    def start(self) -> None:
+        """Start the first leader."""
+        with self._lock:
+            self._new_thread_locked()
+
+    def stop(self) -> None:
+        """No thread follows any more: each ends when it has nothing to do."""
+        with self._lock:
+            self._stopped = True
+            followers, self._followers = self._followers, []
+        for worker in followers:
+            worker.wakeup.release()
+
+    def join(self) -> None:
+        """After the watch was told to drain: wait for the threads to end."""
+        for worker in list(self._threads):
+            if worker.thread is not threading.current_thread():
+                worker.thread.join()
+
+    def join_idle(self) -> None:
+        """After :meth:`stop`: wait for the threads that are not inside a handler."""
+        for worker in list(self._threads):
+            if worker.connection is None and worker.thread is not threading.current_thread():
+                worker.thread.join(_ENDING)
+        with self._lock:
+            while (connection := self._backlog.take()) is not None:
+                connection.close()
+
+    @property
+    def thread_count(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
+
+    def look(self) -> bool:
+        """The pacer's look; True if there was anything to see.
+
+        A handler that is inside the same turn, or holds the same head, as a tick ago is slow: its
+        thread loses the lead, its head goes out.
+        """
+        busy = self._look_at_leader()
+        for worker in list(self._threads):
+            connection = worker.connection
+            if connection is not None and connection.holds_head:
+                busy = True
+                if worker.head_seen is connection.exchange:
+                    connection.send_held()
+                worker.head_seen = connection.exchange
+        return busy
+
+    def _look_at_leader(self) -> bool:
+        turn = self._turn
+        if turn != self._turn_seen:
+            self._turn_seen = turn
+            return True
+        if self._table:
+            self._take_over()
+            return True
+        return False
+
+    # -- the threads
+
+    def _run(self, me: _Worker) -> None:
+        try:
+            while True:
+                connection = self._lead(me)
+                while connection is not None:
+                    self._handle(me, connection)
+                    connection = self._next_waiting()
+                if not self._follow(me):
+                    return
+        finally:
+            with self._lock:
+                self._threads.discard(me)
+
+    def _lead(self, me: _Worker) -> Connection | None:
+        """Keep the watch until the lead is lost.
+
+        Returns the request that this thread is to run as an ordinary worker, or None if it has run
+        it already.
+        """
+        watch = self._watch
+        table = self._table
+        pacer = watch.pacer
+        while True:
+            connection = watch.next()
+            if connection is None:
+                self.stop()
+                return None
+            if self._average < QUICK and self._busy < self._max_threads:
+                table.append(None)
+                self._turn += 1
+                if pacer.asleep:
+                    pacer.nudge()
+                self._handle(me, connection)
+                try:
+                    table.pop()
+                except IndexError:
+                    if self._lost_the_lead():
+                        return self._next_waiting()
+            elif self._promote(me, connection):
+                return connection
+
+    def _lost_the_lead(self) -> bool:
+        """The table was empty; False if the pacer had to lay the baton back."""
+        with self._lock:
+            if not self._table:
+                return True
+            self._table.pop()
+            return False
+
+    def _promote(self, me: _Worker, connection: Connection) -> bool:
+        """Give the lead away, to run the handler; False if the request must wait instead."""
+        with self._lock:
+            if self._busy >= self._max_threads:
+                self._backlog.put(connection)
+                return False
+            if self._new_leader_locked():
+                self._busy += 1
+                return True
+        # No thread can be had. Better a watch that pauses than a request that is lost.
+        self._handle(me, connection)
+        return False
+
+    def _take_over(self) -> None:
+        with self._lock:
+            try:
+                self._table.pop()
+            except IndexError:
+                return  # The leader came back just now.
+            if self._new_leader_locked():
+                self._busy += 1
+            else:
+                self._table.append(None)
+
+    def _new_leader_locked(self) -> bool:
+        if self._followers:
+            self._followers.pop().wakeup.release()
+            return True
+        return self._new_thread_locked()
+
+    def _new_thread_locked(self) -> bool:
+        worker = _Worker()
+        self._started += 1
+        worker.thread = threading.Thread(
+            target=self._run, args=(worker,), name=f"{self._name}-{self._started}", daemon=True
+        )
+        self._threads.add(worker)
+        try:
+            worker.thread.start()
+        except RuntimeError as error:
+            self._threads.discard(worker)
+            _log.warning("no new thread: %s", error)
+            return False
+        return True
+
+    def _handle(self, me: _Worker, connection: Connection) -> None:
+        me.connection = connection
+        if connection.exchange is not None:
+            connection.exchange.thread = me.thread.name
+        began = monotonic()
+        try:
+            self._serve(connection)
+        except SystemExit:
+            pass  # A handler that ends its thread ends its request; threads are the server's.
+        except BaseException:
+            _log.exception("a handler raised what is no Exception")
+        self._average += (monotonic() - began - self._average) * _NEWEST
+        me.connection = None
+
+    def _next_waiting(self) -> Connection | None:
+        """After a handler: the next request that waits; with none, this thread is free."""
+        while True:
+            with self._lock:
+                connection = self._backlog.take()
+                if connection is None:
+                    self._busy -= 1
+                    return None
+            if not is_dead(connection):
+                return connection
+            connection.drop()
+
+    def _follow(self, me: _Worker) -> bool:
+        """Sleep until this thread is to lead; False if it is to end."""
+        with self._lock:
+            if self._stopped:
+                return False
+            self._followers.append(me)
+        if not me.wakeup.acquire(timeout=self._idle_timeout):
+            with self._lock:
+                if me in self._followers:
+                    self._followers.remove(me)
+                    return False
+            me.wakeup.acquire()
+        return not self._stopped
+
+
+class SerialWorkers(Workers):
+    """One handler at a time, in the order of arrival, and in the caller's thread (:meth:`serve`).
+
+    A second thread keeps the watch and only puts requests into the backlog.  ``_arrived`` counts
+    what the backlog holds.
+    """
+
+    def __init__(
+        self, watch: Watch, serve: Callable[[Connection], None], max_threads: int, name: str
+    ) -> None:
+        super().__init__(watch, serve, 0, name)
+        self._arrived = threading.Semaphore(0)
+
+    def _promote(self, me: _Worker, connection: Connection) -> bool:
+        with self._lock:
+            self._backlog.put(connection)
+        self._arrived.release()
+        return False
+
+    def interrupt(self) -> None:
+        """Make a running or the next :meth:`serve` return."""
+        self._arrived.release()
+
+    def serve(self, timeout: float | None) -> None:
+        """Handle the next request; returns also when none came for ``timeout`` seconds.
+
+        Raises what the handler raised, if it is no :exc:`Exception`.
+        """
+        if not self._arrived.acquire(timeout=timeout):
+            return
+        with self._lock:
+            connection = self._backlog.take_first()
+        if connection is None:
+            return
+        if is_dead(connection):
+            connection.drop()
+        else:
+            self._serve(connection)

@@ -1,0 +1,108 @@
+"""Every limit that hangup keeps, with its unit and its default.
+
+One frozen object, made once and only read afterwards, so threads share it without a lock.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from .exceptions import ConfigError
+
+__all__ = ["Config"]
+
+
+def _setting(default: Any, text: str, *, least: float = 0, most: float = math.inf) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"help": text, "least": least, "most": most}
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The limits of a server.  Times are in seconds, sizes in bytes.
+
+    Raises :exc:`~hangup.ConfigError` for a value of the wrong type or outside its range.
+    """
+
+    max_threads: int = _setting(
+        # ThreadingHTTPServer promises a thread to each slow request. Threads are made on demand
+        # and retired when idle, so the number only bounds the memory of a bad day.
+        1000,
+        "handlers that may run at one time",
+        least=1,
+    )
+    backlog: int = _setting(
+        # The standard library's 5 loses connections in any burst; the kernel caps it at somaxconn.
+        1024,
+        "connections that the kernel queues before they are accepted",
+        least=1,
+    )
+    max_request_line: int = _setting(
+        # http.server's own figure (longer: 414).
+        65536,
+        "length of a request line, its line end included",
+        least=64,
+    )
+    max_head: int = _setting(
+        # Room for the 8 KiB of cookies that browsers send, eight times over (more: 431).
+        65536,
+        "length of a request's header fields together",
+        least=256,
+    )
+    max_fields: int = _setting(
+        # http.client._MAXHEADERS, which http.server applies (more: 431).
+        100,
+        "number of a request's header fields",
+        least=1,
+    )
+    max_discarded_body: int = _setting(
+        # What a handler left unread is read and dropped up to here, so that the connection can be
+        # kept; beyond it, a new connection is cheaper. Go's net/http uses the same 256 KiB.
+        256 * 1024,
+        "unread request body that is discarded to keep a connection alive",
+    )
+    head_timeout: float = _setting(
+        30.0, "from a connection's first byte, or its opening, to the end of a request's head",
+        least=0.01,
+    )
+    keep_alive_timeout: float = _setting(
+        # nginx's keepalive_timeout; an idle connection costs memory alone.
+        75.0,
+        "that an idle connection is kept",
+        least=0.01,
+    )
+    body_timeout: float = _setting(
+        60.0, "without a byte of a request's body while its handler waits for one", least=0.01
+    )
+    write_timeout: float = _setting(
+        60.0, "without progress while an answer is sent", least=0.01
+    )
+    linger_timeout: float = _setting(
+        # Apache's and nginx's lingering closes use 2 and 5 s.
+        2.0,
+        "that a connection which the server closes is drained, lest an RST destroy the answer",
+        least=0.01,
+    )
+    thread_idle_timeout: float = _setting(
+        10.0, "that a thread without work waits for some before it ends", least=0.01
+    )
+    keepalive_idle: int = _setting(
+        # With three probes, 5 s apart, a peer that vanished is noticed within half a minute.
+        15,
+        "of silence before the kernel probes whether the peer is there (0: never)",
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            self._check(field)
+
+    def _check(self, field: "dataclasses.Field[Any]") -> None:
+        value = getattr(self, field.name)
+        kinds = (int, float) if field.type is float else (int,)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            wanted = "a number" if field.type is float else "a whole number"
+            raise ConfigError(f"{field.name} must be {wanted}, not {value!r}")
+        least, most = field.metadata["least"], field.metadata["most"]
+        if not least <= value <= most:
+            raise ConfigError(f"{field.name} must be at least {least:g}, not {value!r}")

@@ -1,0 +1,536 @@
+"""Request handlers: ``http.server``'s classes, on hangup's engine.
+
+Two kinds of handler run here.
+
+:class:`BaseHTTPRequestHandler` is hangup's own.  The wire layer has parsed its request already, and
+refused what is malformed, so ``parse_request`` only hands the result out.  Its ``rfile`` ends where
+the body ends.
+
+A subclass of the *standard library's* class gets its bytes untouched, and parses them itself, as
+ever.  :func:`adapt` puts a thin class before it that marks where its requests begin and end.
+
+Either lives as long as its connection.  The engine calls ``handle`` for each request that is at hand,
+in whichever thread, one at a time; between requests no thread holds it.
+"""
+
+import functools
+import http.server
+import io
+import socketserver
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.client import HTTPMessage
+from typing import TYPE_CHECKING, Any
+
+from ._connection import Connection
+from ._streams import AnswerStream, ClientSocket, RequestStream
+from .records import CLIENT_CLOSED_REQUEST
+
+if TYPE_CHECKING:
+    from .exceptions import BadRequest
+
+__all__ = ["BaseHTTPRequestHandler", "adapt"]
+
+_Stock = http.server.BaseHTTPRequestHandler
+
+#: In ``Connection.handler`` while a handler is being made: it must not begin to work yet.
+BEING_MADE = object()
+
+
+class _LazyStream:
+    """``rfile``, made when somebody looks: most requests have no body."""
+
+    def __get__(self, handler: Any, owner: type | None = None) -> Any:
+        connection = None if handler is None else handler.__dict__.get("_hangup")
+        if connection is None:
+            raise AttributeError("rfile")
+        stream = connection.open_stream(head_first=not handler._head_taken)  # noqa: SLF001
+        handler.__dict__["rfile"] = stream
+        return stream
+
+
+class _LazyFields:
+    """``headers``, made when somebody looks."""
+
+    def __get__(self, handler: Any, owner: type | None = None) -> Any:
+        connection = None if handler is None else handler.__dict__.get("_hangup")
+        if connection is None or connection.request is None:
+            raise AttributeError("headers")
+        message = handler.MessageClass()
+        for name, value in connection.request.fields.items:
+            message.set_raw(name, value)
+        message.set_payload("")
+        handler.__dict__["headers"] = message
+        return message
+
+
+class _Reporting:
+    """What both kinds of handler do for the engine: who writes the log, and the answer's status."""
+
+    _hangup: Connection | None
+    close_connection: bool
+    command: str
+    wfile: Any
+
+    def _writes_own_log(self) -> bool:
+        """Whether the program replaced ``log_request`` or ``log_message``: the line is then its own.
+
+        Asked for each connection, not each class: programs replace them on the class, at any time.
+        """
+        cls = type(self)
+        return (
+            getattr(cls, "log_message") is not _Stock.log_message  # noqa: B009
+            or getattr(cls, "log_request") not in _OUR_LOG_REQUESTS  # noqa: B009
+        )
+
+    def _report_departure(self, connection: Connection) -> None:
+        """A program's own log is told of a client that left before any answer began, too."""
+        exchange = connection.exchange
+        if (
+            exchange is not None
+            and connection.client.disconnected
+            and not exchange.reported
+            and hasattr(self, "requestline")
+        ):
+            exchange.reported = True
+            self.log_request(CLIENT_CLOSED_REQUEST)  # type: ignore[attr-defined]
+
+
+    def flush_headers(self) -> None:
+        """Send the head, or keep it for a moment so that the body's beginning goes with it."""
+        connection = self._hangup
+        if connection is None or type(self.wfile) is not AnswerStream:
+            super().flush_headers()  # type: ignore[misc]
+            return
+        buffer = self.__dict__.get("_headers_buffer")
+        if not buffer:
+            return
+        head = b"".join(buffer)
+        buffer.clear()
+        exchange = connection.exchange
+        if exchange is None:
+            connection.send(head)
+            return
+        exchange.head_out += len(head)
+        if exchange.status >= 200 and self.command != "CONNECT":
+            connection.hold(head)
+        else:
+            connection.send(head)
+            if not connection.is_raw and (
+                exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or 200 <= exchange.status < 300
+            ):
+                connection.upgrade()
+
+
+def _log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) -> None:
+    """``log_request`` on the engine.
+
+    By default the access log tells of the request when it has ended, once, and this says nothing.  A
+    program that has its own ``log_request`` or ``log_message`` is called when ``http.server`` would
+    call it, and then the access log says nothing.
+    """
+    connection = handler._hangup  # noqa: SLF001
+    if connection is None or connection.exchange is None:
+        log(code, size)
+    elif handler._own_log:  # noqa: SLF001
+        exchange = connection.exchange
+        exchange.reported = True
+        if connection.client.disconnected and not exchange.answer_began:
+            code = CLIENT_CLOSED_REQUEST
+        log(code, size)
+
+
+class BaseHTTPRequestHandler(_Reporting, _Stock):
+    """``http.server.BaseHTTPRequestHandler``, with hangup underneath.
+
+    Everything that the standard library documents for it holds, and more:
+
+    - ``rfile`` ends where the request's body ends; a chunked body is decoded.  What is left unread is
+      discarded, so the next request on the connection begins where it should.
+    - Head and body leave in one send when they are written one after the other.
+    - An answer without a Content-Length is ended by closing the connection, and says so.
+    - A client that left makes writing raise :exc:`hangup.ClientDisconnected`; that needs no
+      ``except`` clause: nothing is logged but one line.
+
+    On a socket that isn't hangup's it behaves as the standard library's class.
+    """
+
+    _hangup: Connection | None = None
+    _head_taken = False
+    _framed = False
+    _says_connection = False
+    # What a subclass replaced; asked for once a connection.
+    _own_log = _own_parse = _own_fields = True
+    rfile: Any
+    headers: Any
+
+    # -- a connection's life
+
+    def __init__(
+        self, request: Any, client_address: Any, server: Any, /, **options: Any
+    ) -> None:
+        if not isinstance(request, ClientSocket):
+            super().__init__(request, client_address, server, **options)
+            return
+        self.request = request
+        self.client_address = client_address
+        self.server = server
+        self._hangup = connection = request.connection
+        self.setup()
+        if connection.handler is BEING_MADE:
+            return
+        # Somebody made this handler by hand, say in a finish_request of his own.
+        try:
+            self.serve_all()
+        finally:
+            self.finish()
+
+    def setup(self) -> None:
+        """Prepare for a connection's requests; called once for each connection."""
+        connection = self._hangup
+        if connection is None:
+            super().setup()
+            return
+        cls = type(self)
+        self._own_log = self._writes_own_log()
+        self._own_parse = cls.parse_request is not BaseHTTPRequestHandler.parse_request
+        self._own_fields = cls.send_header is not BaseHTTPRequestHandler.send_header
+        self.connection = self.request
+        if self.timeout is not None:
+            connection.set_io_timeout(self.timeout)
+            connection.idle_timeout = self.timeout
+        self.wfile: Any = AnswerStream(connection, self.request)
+        if self.wbufsize:
+            size = self.wbufsize if self.wbufsize > 1 else io.DEFAULT_BUFFER_SIZE
+            self.wfile = io.BufferedWriter(self.wfile, size)
+
+    def serve_all(self) -> None:
+        """Handle the requests that are at hand, and with a thread of one's own, all that come."""
+        connection = self._hangup
+        assert connection is not None
+        while connection.exchange is not None or connection.wait_for_next_request():
+            self.serve_one()
+            if not connection.keep_open or not connection.blocking:
+                return
+
+    def serve_one(self) -> None:
+        """Answer the one request at hand.  The engine calls this."""
+        connection = self._hangup
+        assert connection is not None
+        try:
+            if connection.refusal is not None:
+                self._refuse(connection.refusal)
+            else:
+                self.handle()
+            if type(self.wfile) is not AnswerStream and not self.wfile.closed:
+                self.wfile.flush()
+        finally:
+            if self._own_log:
+                self._report_departure(connection)
+            # An idle connection keeps nothing of the last request.
+            state = self.__dict__
+            if "rfile" in state:
+                del state["rfile"]
+            if "headers" in state:
+                del state["headers"]
+            self._head_taken = self._framed = self._says_connection = False
+        connection.end_exchange(keep_open=connection.keep_open and not self.close_connection)
+
+    def handle(self) -> None:
+        """Handle one request.  Without the engine: all of a connection's."""
+        if self._hangup is None:
+            super().handle()
+        else:
+            self.close_connection = True
+            self.handle_one_request()
+
+    def finish(self) -> None:
+        """The connection ends; called once for each connection."""
+        if self._hangup is None:
+            super().finish()
+        elif type(self.wfile) is not AnswerStream:
+            self.wfile.close()
+
+    # -- one request
+
+    def handle_one_request(self) -> None:
+        """Find the method ``do_…`` for the request, and call it."""
+        connection = self._hangup
+        if connection is None or connection.request is None:
+            super().handle_one_request()
+            return
+        if self._own_parse:
+            # It may read the header fields from rfile, as http.server's own does.
+            self.raw_requestline = self.rfile.readline()
+        else:
+            head = connection.request.head
+            self.raw_requestline = head[: head.index(b"\n") + 1]
+        if not self.parse_request():
+            return
+        method = getattr(self, "do_" + self.command, None)
+        if method is None:
+            self.send_error(HTTPStatus.NOT_IMPLEMENTED, f"Unsupported method ({self.command!r})")
+            return
+        method()
+
+    def parse_request(self) -> bool:
+        """Set ``command``, ``path``, ``request_version`` and ``headers``; False if answered already.
+
+        The wire layer has parsed them, strictly (RFC 9112); see the table of differences in the
+        documentation.
+        """
+        connection = self._hangup
+        request = connection.request if connection is not None else None
+        if request is None:
+            return super().parse_request()
+        stream = self.__dict__.get("rfile")
+        if isinstance(stream, RequestStream) and not self._head_taken:
+            stream.take_buffer()  # the head's rest
+        self._head_taken = True
+        self.command: str = request.method
+        # A path that begins with two slashes would be taken for a host (CVE-2021-28861).
+        path = request.target
+        self.path: str = "/" + path.lstrip("/") if path.startswith("//") else path
+        self.request_version: str = request.protocol
+        self.requestline = f"{request.method} {path} {request.protocol}"
+        modern = self.protocol_version >= "HTTP/1.1"
+        self.close_connection = not (request.fields.keep_alive and modern)
+        if request.fields.expects_continue and modern:
+            return self.handle_expect_100()
+        return True
+
+    def _refuse(self, refusal: "BadRequest") -> None:
+        """Answer a request that the wire layer refused."""
+        connection = self._hangup
+        assert connection is not None
+        assert connection.exchange is not None
+        connection.exchange.refused = True
+        connection.keep_open = False
+        self.command = self.path = self.requestline = ""
+        self.request_version = self.protocol_version
+        self.close_connection = True
+        self.send_error(refusal.status, refusal.reason)
+
+    # -- its answer
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin an answer: status line, ``Server`` and ``Date``; calls ``log_request``."""
+        if self._own_log:
+            self.log_request(code)
+        self.send_response_only(code, message)
+        server, date = self.version_string(), self.date_time_string()
+        if not self._own_fields:
+            if self.request_version != "HTTP/0.9":
+                self._headers_buffer.append(_server_and_date(server, date))
+        else:
+            self.send_header("Server", server)
+            self.send_header("Date", date)
+
+    def send_response_only(self, code: int, message: str | None = None) -> None:
+        """The status line alone."""
+        connection = self._hangup
+        if connection is not None and connection.exchange is not None:
+            connection.exchange.status = code if type(code) is int else int(code)
+        if self.request_version == "HTTP/0.9":
+            return
+        if message is None:
+            message = self.responses[code][0] if code in self.responses else ""
+        line = _status_line(self.protocol_version, code, message)
+        buffer = self.__dict__.get("_headers_buffer")
+        if buffer is None:
+            self._headers_buffer: list[bytes] = [line]
+        else:
+            buffer.append(line)
+
+    def send_header(self, keyword: str, value: Any) -> None:
+        """Add a header field to the answer.
+
+        Raises :exc:`ValueError` for a CR, LF or NUL in it: it would split the answer (CWE-113).
+        """
+        if self.request_version == "HTTP/0.9":
+            return
+        text = f"{keyword}: {value}"
+        if not text.isprintable() and not _SPLITTING.isdisjoint(text):
+            raise ValueError(f"a header field can't contain CR, LF or NUL: {text!r}")
+        buffer = self.__dict__.get("_headers_buffer")
+        if buffer is None:
+            buffer = self._headers_buffer = []
+        buffer.append(text.encode("latin-1", "strict") + b"\r\n")
+        name = keyword.lower()
+        if name == "connection":
+            self._says_connection = True
+            wish = str(value).lower()
+            if wish == "close":
+                self.close_connection = True
+            elif wish == "keep-alive":
+                self.close_connection = False
+        elif name == "content-length" or name == "transfer-encoding":
+            self._framed = True
+
+    def end_headers(self) -> None:
+        """End the answer's head.
+
+        It says whether the connection stays (RFC 9112 §9.3, §9.6), unless the handler said so itself.
+        An answer whose end the client could not tell is ended by closing it (§6.3).
+        """
+        connection = self._hangup
+        if connection is not None and connection.exchange is not None:
+            status = connection.exchange.status
+            if not (self._framed or self.close_connection or self._has_no_body(status)):
+                self.close_connection = True
+            if not self._says_connection and status >= 200 and self.command != "CONNECT":
+                if self.close_connection:
+                    self._headers_buffer.append(b"Connection: close\r\n")
+                elif self.request_version == "HTTP/1.0":
+                    self._headers_buffer.append(b"Connection: keep-alive\r\n")
+        if self.request_version != "HTTP/0.9":
+            self._headers_buffer.append(b"\r\n")
+            self.flush_headers()
+
+    def _has_no_body(self, status: int) -> bool:
+        return status < 200 or status in (204, 304) or self.command == "HEAD"
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The time, or now, as HTTP writes it (RFC 9110 §5.6.7)."""
+        if timestamp is None:
+            return _http_date(int(time.time()))
+        return super().date_time_string(timestamp)  # type: ignore[arg-type]
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        """Called by :meth:`send_response`, to be overridden; see the documentation on logging."""
+        _log_request(self, super().log_request, code, size)
+
+
+BaseHTTPRequestHandler.rfile = _LazyStream()
+BaseHTTPRequestHandler.headers = _LazyFields()
+
+
+_SPLITTING = frozenset("\r\n\0")
+
+
+@functools.lru_cache(maxsize=64)
+def _status_line(protocol: str, code: int, message: str) -> bytes:
+    line = f"{protocol} {int(code)} {message}"
+    if not _SPLITTING.isdisjoint(line):
+        raise ValueError(f"a status line can't contain CR, LF or NUL: {line!r}")
+    return line.encode("latin-1", "strict") + b"\r\n"
+
+
+@functools.lru_cache(maxsize=8)
+def _server_and_date(server: str, date: str) -> bytes:
+    return f"Server: {server}\r\nDate: {date}\r\n".encode("latin-1", "strict")
+
+
+@functools.lru_cache(maxsize=2)
+def _http_date(second: int) -> str:
+    """The Date of a whole second; formatting it costs more than all else in a head."""
+    at = time.gmtime(second)
+    return (
+        f"{_Stock.weekdayname[at.tm_wday]}, {at.tm_mday:02} {_Stock.monthname[at.tm_mon]}"
+        f" {at.tm_year} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
+    )
+
+
+class _Adapter(_Reporting):
+    """Stands before a stock handler class, and tells the engine what it does."""
+
+    _hangup: Connection | None = None
+    _served = False
+    _own_log = True
+
+    def __init__(self, request: Any, client_address: Any, server: Any, **options: Any) -> None:
+        if isinstance(request, ClientSocket):
+            self._hangup = request.connection
+        super().__init__(request, client_address, server, **options)  # type: ignore[call-arg]
+
+    def setup(self) -> None:
+        super().setup()  # type: ignore[misc]
+        self._own_log = self._writes_own_log()
+        if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined,has-type]  # noqa: SLF001
+            self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
+
+    def handle(self) -> None:
+        if not self._being_made():
+            super().handle()  # type: ignore[misc]
+
+    def finish(self) -> None:
+        if not self._being_made():
+            super().finish()  # type: ignore[misc]
+
+    def _being_made(self) -> bool:
+        return self._hangup is not None and self._hangup.handler is BEING_MADE
+
+    def serve_one(self) -> None:
+        """Answer the one request at hand.  The engine calls this."""
+        connection = self._hangup
+        assert connection is not None
+        self._served = self._wants_another = False
+        try:
+            self.handle()
+        finally:
+            self._describe(connection)
+            if self._own_log:
+                self._report_departure(connection)
+        connection.end_exchange(keep_open=connection.keep_open and self._wants_another)
+
+    def handle_one_request(self) -> None:
+        if self._served:
+            # http.server's handle() loops for as long as the connection lasts. The engine calls
+            # again when there is a request; until then no thread waits.
+            self._wants_another = True
+            self.close_connection = True
+        else:
+            self._served = True
+            super().handle_one_request()  # type: ignore[misc]
+
+    def _describe(self, connection: Connection) -> None:
+        exchange = connection.exchange
+        if exchange is not None:
+            exchange.method = getattr(self, "command", None) or ""
+            exchange.target = getattr(self, "path", "")
+            exchange.protocol = getattr(self, "request_version", "")
+
+    def send_response_only(self, code: int, message: str | None = None) -> None:
+        if self._hangup is not None and self._hangup.exchange is not None:
+            self._hangup.exchange.status = int(code)
+        super().send_response_only(code, message)  # type: ignore[misc]
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        _log_request(self, super().log_request, code, size)  # type: ignore[misc]
+
+
+_OUR_LOG_REQUESTS = (
+    _Stock.log_request,
+    BaseHTTPRequestHandler.log_request,
+    _Adapter.log_request,
+)
+
+
+@functools.lru_cache(maxsize=None)
+def _adapted(cls: type) -> type:
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (_Adapter, cls), names)
+
+
+def adapt(factory: Any) -> Any:
+    """What makes the handlers: ``factory`` itself, or with an adapter before a stock class.
+
+    ``factory`` is a class, a :func:`functools.partial` of one (``directory=…``), or any callable;
+    for the last, what it returns can't be foreseen, so None is returned: it is called as it is.
+    """
+    if isinstance(factory, functools.partial):
+        inner = adapt(factory.func)
+        return None if inner is None else functools.partial(inner, *factory.args, **factory.keywords)
+    if not isinstance(factory, type) or not issubclass(factory, _Stock):
+        return None
+    if issubclass(factory, BaseHTTPRequestHandler):
+        return factory
+    return _adapted(factory)
+
+
+def is_wire_handler(factory: Any) -> bool:
+    """Whether the handlers are hangup's own, whose requests the wire layer parses."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return isinstance(factory, type) and issubclass(factory, BaseHTTPRequestHandler)

@@ -1,0 +1,377 @@
+"""Servers: ``http.server``'s classes, on hangup's engine.
+
+A server here is still a :class:`socketserver.TCPServer`: it binds, activates, verifies and closes with
+the same methods, which programs override.  What differs is who loops: the engine accepts, watches and
+runs handlers.
+
+Three kinds of server can't be run by the engine, and are run by the standard library's own loop:
+one whose ``process_request`` the program replaced, since it decides on threads itself; one that
+forks; and one whose sockets are not plain ones (TLS).  Their connections are watched all the same.
+"""
+
+import http.server
+import logging
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ._connection import Connection, State
+from ._streams import ClientSocket
+from ._watch import Watch
+from .config import Config
+from .handler import BEING_MADE, adapt, is_wire_handler
+from .records import RequestRecord, log_access
+from .server import Server
+
+__all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]
+
+_log = logging.getLogger("hangup")
+
+_FORKING = getattr(socketserver, "ForkingMixIn", ())
+
+
+class _HTTPDoor:
+    """The engine's way into one server object and its handlers."""
+
+    def __init__(self, server: "_OnEngine") -> None:
+        self._server = server
+        cls = type(server)
+        self._raw = not is_wire_handler(server.RequestHandlerClass)
+        self._make = adapt(server.RequestHandlerClass)
+        self._plain_get = cls.get_request is _OnEngine.get_request
+        # socket.accept would wrap the descriptor in a socket that is then thrown away.
+        self._accept = server.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
+        # As plain numbers: the socket's own properties make an enum member at each look.
+        self._kind = int(server.socket.family), int(server.socket.type), server.socket.proto
+        self._plain_verify = cls.verify_request is socketserver.BaseServer.verify_request
+        self._plain_finish = cls.finish_request is _OnEngine.finish_request
+        self._plain_close = (
+            cls.shutdown_request is _OnEngine.shutdown_request
+            and cls.close_request is socketserver.TCPServer.close_request
+        )
+
+    def accept(self, watch: Watch) -> Connection | None:
+        """``get_request`` and ``verify_request``."""
+        server = self._server
+        if self._plain_get:
+            fd, address = self._accept()
+            sock = ClientSocket(*self._kind, fileno=fd)
+        else:
+            request, address = server.get_request()
+            if type(request) is not socket.socket:
+                server.process_foreign(request, address)
+                return None
+            sock = _take_over(request)
+        connection = Connection(sock, address, watch, raw=self._raw)
+        if not self._plain_verify and not self._verify(connection):
+            return None
+        return connection
+
+    def _verify(self, connection: Connection) -> bool:
+        server = self._server
+        try:
+            if server.verify_request(connection.sock, connection.address):
+                return True
+        except Exception:
+            server.handle_error(connection.sock, connection.address)
+        connection.close()
+        return False
+
+    def handle(self, connection: Connection) -> None:
+        """``finish_request``, or straight to the handler."""
+        handler = connection.handler
+        if handler is not None and self._plain_finish:
+            handler.serve_one()
+        elif self._plain_finish:
+            self.answer(connection)
+        else:
+            self._server.finish_request(connection.sock, connection.address)
+        if connection.exchange is not None:
+            # The handler was made by the program itself, so nobody saw where its request ended.
+            connection.end_exchange(keep_open=False)
+
+    def answer(self, connection: Connection) -> None:
+        """Answer the request at hand, with the connection's handler."""
+        handler = connection.handler
+        if handler is None:
+            if self._make is None:
+                self._server.RequestHandlerClass(
+                    connection.sock, connection.address, self._server
+                )
+                return
+            handler = self._new_handler(connection)
+        handler.serve_one()
+
+    def _new_handler(self, connection: Connection) -> Any:
+        connection.handler = BEING_MADE
+        try:
+            handler = self._make(connection.sock, connection.address, self._server)
+        except BaseException:
+            connection.handler = None
+            raise
+        connection.handler = handler
+        return handler
+
+    def failed(self, connection: Connection, error: Exception) -> None:  # noqa: ARG002
+        """``handle_error``."""
+        self._server.handle_error(connection.sock, connection.address)
+
+    def closed(self, connection: Connection) -> None:
+        """The handler's ``finish``, and ``shutdown_request`` where a program has its own."""
+        handler, connection.handler = connection.handler, None
+        try:
+            if handler is not None:
+                handler.finish()
+        finally:
+            if not self._plain_close:
+                self._server.shutdown_request(connection.sock)
+
+
+def _take_over(request: socket.socket) -> ClientSocket:
+    timeout = request.gettimeout()
+    sock = ClientSocket(request.family, request.type, request.proto, fileno=request.detach())
+    if timeout is not None:
+        # Ours waits by itself; the descriptor's mode is what makefile() and children rely on.
+        socket.socket.settimeout(sock, None)
+    return sock
+
+
+class _OnEngine(socketserver.TCPServer):
+    """What the engine changes of a :class:`socketserver.TCPServer`.
+
+    ``serve_forever`` runs in one thread; ``shutdown`` comes from another.  ``_lock`` guards
+    ``_engine`` and ``_ended``; all else is set before the threads start.
+    """
+
+    request_queue_size = 1024
+
+    def __init__(
+        self,
+        server_address: Any,
+        RequestHandlerClass: Any,  # noqa: N803
+        bind_and_activate: bool = True,  # noqa: FBT001, FBT002
+        *,
+        config: Config | None = None,
+        sinks: Sequence[Callable[[RequestRecord], None]] = (),
+    ) -> None:
+        """As :class:`socketserver.TCPServer`.
+
+        ``config`` sets limits; ``sinks`` are called with the record of each request that has ended,
+        by the thread that ended it.
+        """
+        self._config = config or Config()
+        self._sinks = tuple(sinks)
+        self._lock = threading.Lock()
+        self._engine: Server | None = None
+        self._ended: list[Server] = []
+        self._door: _HTTPDoor
+        self._stop = False
+        self._alarm = threading.Event()
+        self._is_shut_down = threading.Event()
+        super().__init__(server_address, RequestHandlerClass, bind_and_activate)
+
+    # -- which loop
+
+    def _is_threading(self) -> bool:
+        return isinstance(self, socketserver.ThreadingMixIn)
+
+    def _needs_own_loop(self) -> bool:
+        cls = type(self)
+        return (
+            cls.process_request not in _PROCESS_REQUESTS
+            or (self._is_threading() and cls.process_request_thread is not _PROCESS_REQUEST_THREAD)  # type: ignore[attr-defined]
+            or isinstance(self, _FORKING)
+            or type(self.socket) is not socket.socket
+            or not _serves_http(self.RequestHandlerClass)
+        )
+
+    def _new_engine(self, *, serial: bool) -> Server:
+        self._door = _HTTPDoor(self)
+        return Server(
+            self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
+        )
+
+    # -- serve_forever and shutdown
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve until :meth:`shutdown`.
+
+        ``poll_interval`` is in seconds.  Nothing is polled; but a ``service_actions`` that the
+        program defines is called this often.
+        """
+        if self._needs_own_loop():
+            super().serve_forever(poll_interval)
+            return
+        self._is_shut_down.clear()
+        serial = not self._is_threading()
+        blocking = self.socket.getblocking()
+        self.socket.setblocking(False)  # A client that left the backlog must not stall the watch.
+        engine = self._new_engine(serial=serial)
+        engine.listen(self.socket)
+        with self._lock:
+            self._engine = engine
+        try:
+            engine.start()
+            acts = type(self).service_actions is not socketserver.BaseServer.service_actions
+            self._loop(engine if serial else None, poll_interval if acts else None)
+        finally:
+            engine.drain()
+            if self.socket.fileno() >= 0:
+                self.socket.setblocking(blocking)
+            with self._lock:
+                self._engine = None
+                self._ended.append(engine)
+            self._stop = False
+            self._alarm.clear()
+            self._is_shut_down.set()
+
+    def _loop(self, serial_engine: Server | None, interval: float | None) -> None:
+        while not self._stop:
+            if serial_engine is not None:
+                serial_engine.serve_one(interval)
+            else:
+                self._alarm.wait(interval)
+            if not self._stop:
+                self.service_actions()
+
+    def shutdown(self) -> None:
+        """Stop :meth:`serve_forever`, and wait until it has returned.
+
+        No connection is accepted any more and idle ones close; requests in progress are finished.
+        Must be called by another thread than ``serve_forever`` runs in, as ever.
+        """
+        if self._needs_own_loop():
+            super().shutdown()
+            return
+        self._stop = True
+        self._alarm.set()
+        with self._lock:
+            if self._engine is not None and not self._is_threading():
+                self._engine.interrupt()
+        self._is_shut_down.wait()
+
+    def server_close(self) -> None:
+        """Close the listening socket and end the threads.
+
+        Requests in progress are waited for if ``block_on_close`` is set and ``daemon_threads`` is
+        not, as :class:`socketserver.ThreadingMixIn` has it.
+        """
+        with self._lock:
+            engines, self._ended = self._ended, []
+            if self._engine is not None and self._engine not in engines:
+                engines.append(self._engine)
+        wait = (
+            self._is_threading()
+            and getattr(self, "block_on_close", True)
+            and not getattr(self, "daemon_threads", False)
+        )
+        for engine in engines:
+            engine.close(wait=wait)
+        super().server_close()
+
+    # -- one request, for loops that are not the engine's
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection: its socket, and the client's address."""
+        request, address = super().get_request()
+        if type(request) is not socket.socket or not _serves_http(self.RequestHandlerClass):
+            return request, address
+        with self._lock:
+            if self._engine is None:
+                # It only watches: these connections are others' to handle.
+                self._engine = self._new_engine(serial=False)
+                self._engine.start()
+            engine = self._engine
+        tune_connection(request)
+        connection = Connection(
+            _take_over(request),
+            address,
+            engine.watch,
+            raw=not is_wire_handler(self.RequestHandlerClass),
+        )
+        connection.blocking = True
+        connection.state = State.HANDLED
+        connection.io_timeout = None
+        engine.watch.add_blocking(connection)
+        return connection.sock, address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Run the handler: for the request at hand, or on a thread of its own, for all that come."""
+        connection = getattr(request, "connection", None)
+        if not isinstance(request, ClientSocket) or connection is None:
+            super().finish_request(request, client_address)
+        elif not connection.blocking:
+            self._door.answer(connection)
+        elif connection.wait_for_next_request():
+            assert self._engine is not None
+            self._engine.serve(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection that is done with."""
+        if isinstance(request, ClientSocket) and request.connection.blocking:
+            request.connection.finish()
+        else:
+            super().shutdown_request(request)
+
+    def process_foreign(self, request: Any, address: Any) -> None:
+        """A connection over something that is no plain socket, TLS say: the standard library's way."""
+        if not self.verify_request(request, address):
+            self.shutdown_request(request)
+            return
+        thread = threading.Thread(
+            target=socketserver.ThreadingMixIn.process_request_thread,
+            args=(self, request, address),
+            daemon=True,
+        )
+        thread.start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report an exception of the handler's own.  A client's leaving is none."""
+        error = sys.exc_info()[1]
+        if isinstance(error, ConnectionError) and not isinstance(request, ClientSocket):
+            _log.debug("a client left", exc_info=True)
+        else:
+            super().handle_error(request, client_address)
+
+
+_PROCESS_REQUEST_THREAD = socketserver.ThreadingMixIn.process_request_thread
+_PROCESS_REQUESTS = (
+    socketserver.BaseServer.process_request,
+    socketserver.ThreadingMixIn.process_request,
+)
+
+
+def tune_connection(sock: socket.socket) -> None:
+    """What :func:`hangup.server.tune_listener` sets, for a connection of another's listener."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _serves_http(factory: Any) -> bool:
+    factory = getattr(factory, "func", factory)
+    stock = http.server.BaseHTTPRequestHandler.__mro__[-3:]
+    del stock
+    return not isinstance(factory, type) or hasattr(factory, "parse_request")
+
+
+class TCPServer(_OnEngine):
+    """``socketserver.TCPServer`` on the engine, for HTTP servers that are built on it.
+
+    ``xmlrpc.server`` is.  With handlers that don't speak HTTP it is the standard library's, unchanged.
+    """
+
+
+class HTTPServer(_OnEngine, http.server.HTTPServer):
+    """``http.server.HTTPServer``: one request at a time, in order, in the thread that serves.
+
+    With :class:`socketserver.ThreadingMixIn` before it, a :class:`ThreadingHTTPServer`.
+    """
+
+
+class ThreadingHTTPServer(socketserver.ThreadingMixIn, HTTPServer):
+    """``http.server.ThreadingHTTPServer``: a thread for each slow request, and none for the others."""
+
+    daemon_threads = True

@@ -1,0 +1,86 @@
+"""Run a program that imports from ``http.server`` on hangup's classes instead."""
+
+import http.server
+import importlib.util
+import os
+import runpy
+import socketserver
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from .exceptions import HangupError
+from .files import SimpleHTTPRequestHandler
+from .handler import BaseHTTPRequestHandler
+from .httpserver import HTTPServer, TCPServer, ThreadingHTTPServer
+
+__all__ = ["ScriptError", "run_module", "run_script", "swap_classes"]
+
+# The exit status of a program that Ctrl-C ended, as a shell reports it.
+_INTERRUPTED = 130
+
+
+class ScriptError(HangupError):
+    """The program can't be run at all; the message says why, in one line."""
+
+
+def swap_classes() -> None:
+    """Put hangup's classes where programs look for the standard library's.
+
+    What is imported from then on gets them: ``http.server``'s four, and ``socketserver.TCPServer``,
+    which ``xmlrpc.server`` is built on (without an HTTP handler it is what it was).
+    """
+    for cls in (HTTPServer, ThreadingHTTPServer, BaseHTTPRequestHandler, SimpleHTTPRequestHandler):
+        setattr(http.server, cls.__name__, cls)
+    socketserver.TCPServer = TCPServer  # type: ignore[misc]
+
+
+def run_script(path: str, args: Sequence[str]) -> int:
+    """Run the file at ``path`` as ``python path args…`` would; return its exit status.
+
+    Raises :exc:`ScriptError` if there is no such file.
+    """
+    if os.path.isdir(path) or not os.access(path, os.R_OK):
+        reason = "it is a directory" if os.path.isdir(path) else "no such file, or not readable"
+        raise ScriptError(f"can't run {path!r}: {reason}")
+    sys.argv = [path, *args]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    return _run(lambda: runpy.run_path(path, run_name="__main__"))
+
+
+def run_module(name: str, args: Sequence[str]) -> int:
+    """Run a module as ``python -m name args…`` would; return its exit status.
+
+    Raises :exc:`ScriptError` if there is no such module.
+    """
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise ScriptError(f"there is no module named {name!r}")
+    sys.argv = [name, *args]
+    return _run(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True))
+
+
+def _run(program: Callable[[], object]) -> int:
+    swap_classes()
+    try:
+        program()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:
+        # The program's own traceback, as python would show it: without the frames that ran it.
+        error.__traceback__ = _without_ours(error.__traceback__)
+        traceback.print_exception(error)
+        return 1
+    return 0
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame on that is neither this module's nor runpy's."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in (__name__, "runpy"):
+        trace = trace.tb_next
+    return trace

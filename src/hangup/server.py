@@ -1,0 +1,193 @@
+"""A server: listening sockets, the engine behind them, and a front door.
+
+The engine (watch, workers, pacer) knows connections and requests.  What a request means is the
+business of a :class:`Door`: the ``http.server`` classes are one, WSGI another.
+"""
+
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Protocol
+
+from ._connection import Connection
+from ._pacer import Pacer
+from ._poller import new_poller
+from ._watch import Watch
+from ._wire import plain_answer
+from ._workers import SerialWorkers, Workers
+from .config import Config
+from .exceptions import BadRequest, BodyTimeout, ClientDisconnected
+from .records import RequestRecord
+
+__all__ = ["Door", "Server", "tune_listener"]
+
+_log = logging.getLogger("hangup")
+
+# Seconds between the probes of a silent peer, and how many go unanswered before it counts as gone.
+_PROBE_INTERVAL = 5
+_PROBES = 3
+
+
+class Door(Protocol):
+    """What a front door does for the engine.  Called by the thread that owns the connection."""
+
+    def accept(self, watch: Watch) -> Connection | None:
+        """Take one connection from the listening socket; None to refuse it.  Raises OSError."""
+
+    def handle(self, connection: Connection) -> None:
+        """Answer the request at hand, and end its exchange.  May raise anything."""
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """The handler raised, and its client is there still."""
+
+    def closed(self, connection: Connection) -> None:
+        """The connection has closed."""
+
+
+def tune_listener(sock: socket.socket, config: Config) -> None:
+    """Set what accepted connections inherit (on Linux), so that a connection costs no calls for it.
+
+    No Nagle: head and body leave together anyhow, and a delayed ACK would cost 40 ms otherwise.
+    Keep-alive probes and ``TCP_USER_TIMEOUT``: a peer that vanished is noticed.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    options = [(socket.IPPROTO_TCP, "TCP_NODELAY", 1)]
+    if config.keepalive_idle:
+        options += [
+            (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+            (socket.IPPROTO_TCP, "TCP_KEEPIDLE", config.keepalive_idle),
+            (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _PROBE_INTERVAL),
+            (socket.IPPROTO_TCP, "TCP_KEEPCNT", _PROBES),
+        ]
+    # In milliseconds; the kernel gives up on unacknowledged bytes, where we wait for room.
+    options.append((socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(config.write_timeout * 1000)))
+    for level, name, value in options:
+        if hasattr(socket, name):
+            try:
+                sock.setsockopt(level, getattr(socket, name), value)
+            except OSError as error:  # pragma: no cover - a kernel that knows the name alone
+                _log.debug("%s: %s", name, error)
+
+
+class Server:
+    """The engine of one server, from :meth:`start` to :meth:`close`.
+
+    ``serial`` has one handler run at a time, in the thread that calls :meth:`serve_one`.  All methods
+    may be called by any thread, but each at most once, in their order here.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        config: Config,
+        *,
+        serial: bool = False,
+        name: str = "hangup",
+        sinks: Sequence[Callable[[RequestRecord], None]] = (),
+        access_sink: Callable[[RequestRecord], None] | None = None,
+    ) -> None:
+        self._door = door
+        self.watch = watch = Watch(config, new_poller(), sinks)
+        watch.access_sink = access_sink
+        watch.on_closed = door.closed
+        kind = SerialWorkers if serial else Workers
+        self.workers = kind(watch, self.serve, config.max_threads, name)
+        watch.pacer = Pacer(self.workers.look, f"{name}-pacer")
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept connections from a bound, listening socket.  Before :meth:`start`."""
+        tune_listener(sock, self.watch.config)
+        self.watch.listen(sock, self._door.accept)
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.watch.pacer.start()
+        self.workers.start()
+
+    def serve_one(self, timeout: float | None) -> None:
+        """Serial servers: handle the next request in this thread, or return after ``timeout`` s."""
+        assert isinstance(self.workers, SerialWorkers)
+        self.workers.serve(timeout)
+
+    def interrupt(self) -> None:
+        """Serial servers: make :meth:`serve_one` return."""
+        assert isinstance(self.workers, SerialWorkers)
+        self.workers.interrupt()
+
+    def drain(self) -> None:
+        """Accept nothing more and close what is idle; requests in progress go on."""
+        self.watch.drain()
+
+    def close(self, *, wait: bool) -> None:
+        """End; ``wait`` for requests in progress first.
+
+        Without ``wait``, a handler that runs on keeps its thread and its connection to itself; both
+        end with it.
+        """
+        self.watch.drain()
+        if wait:
+            self.workers.join()
+        self.watch.stop()
+        self.workers.stop()
+        self.workers.join_idle()
+        self.watch.pacer.stop()
+        self.watch.close()
+
+    def serve(self, connection: Connection) -> None:
+        """Handle the requests of a connection that are at hand.  The worker threads call this."""
+        handle = self._door.handle
+        try:
+            while True:
+                exchange = connection.exchange
+                assert exchange is not None
+                exchange.start(connection.client, monotonic())
+                handle(connection)
+                if not connection.rest():
+                    return
+        except Exception as error:
+            self._failed(connection, error)
+        except BaseException:
+            # SystemExit ends a handler, not the server; KeyboardInterrupt is the main thread's, and
+            # a serial server's handlers run there.
+            self._end(connection)
+            raise
+
+    def _failed(self, connection: Connection, error: Exception) -> None:
+        """The one place where it is decided what a handler's exception means."""
+        if isinstance(error, ClientDisconnected):
+            pass  # An ordinary event.
+        elif isinstance(error, BadRequest):
+            self._answer(connection, error.status, error.reason)
+        elif isinstance(error, BodyTimeout):
+            self._answer(connection, 408, "Request Timeout")
+        elif connection.client.disconnected:
+            _log.debug("a handler raised after its client had left", exc_info=error)
+        else:
+            if connection.exchange is not None:
+                connection.exchange.failed = True
+            self._door.failed(connection, error)
+            self._answer(connection, 500, "Internal Server Error")
+        self._end(connection)
+
+    @staticmethod
+    def _answer(connection: Connection, status: int, reason: str) -> None:
+        """Answer in the handler's place, if no byte of its own answer is out."""
+        exchange = connection.exchange
+        if exchange is None or exchange.answer_began:
+            return
+        connection.take_back()
+        exchange.status = status
+        exchange.refused = status < 500
+        head, body = plain_answer(status, reason)
+        exchange.head_out = len(head)
+        try:
+            connection.send(head + body)
+        except ClientDisconnected:
+            pass
+
+    @staticmethod
+    def _end(connection: Connection) -> None:
+        connection.end_exchange(keep_open=False)
+        connection.finish()
