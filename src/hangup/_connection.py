@@ -31,7 +31,7 @@ from ._exchange import Exchange
 from ._sendfile import send_file
 from ._poller import EOF, GONE, READABLE, wait_for
 from ._streams import ClientSocket, RequestStream
-from ._wire import CHUNKED, Request, Wire
+from ._wire import CHUNKED, Request, Wire, plain_answer
 from .client import Client, ClientState, Departure
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected
 from .records import Outcome, Phase, RequestRecord
@@ -143,12 +143,29 @@ class Connection:
         if self.state is not State.IDLE and not self._on_ready_while_owned(flags):
             return False
         self._drained = False
+        if flags != READABLE and self._leaves_while_idle(flags):
+            return False
         if self.advance():
             return True
         if self.client.state is not ClientState.OPEN:
             self.end_unanswered(Outcome.LEFT)
         elif self.wire.buffer:
             self.deadline = min(self.deadline, monotonic() + self.config.head_timeout)
+        return False
+
+    def _leaves_while_idle(self, flags: int) -> bool:
+        """FIN or worse came; True if that is the end.
+
+        Requests that came before a FIN are answered, with the signal set: the client may have closed
+        its sending side alone.
+        """
+        if flags & GONE:
+            self._left(Departure.RESET)
+            self.end_unanswered(Outcome.LEFT)
+            return True
+        if flags & EOF:
+            # A short read says that the buffer is drained, not that no FIN lies behind it.
+            self._left(Departure.FIN)
         return False
 
     def _on_ready_while_owned(self, flags: int) -> bool:
@@ -173,16 +190,40 @@ class Connection:
             self._settle(Outcome.ANSWERED)
             self.close()
         elif self.state is State.IDLE:
-            self.end_unanswered(Outcome.TIMED_OUT)
+            if self.wire.buffer and self.wire.body_ended:
+                self._answer_late_head()
+            else:
+                self.close()
+
+    def _answer_late_head(self) -> None:
+        """408 (RFC 9110 §15.5.9), as far as the socket takes it; the watch does not wait."""
+        exchange = self._unfinished_head()
+        head, body = plain_answer(408, "Request Timeout")
+        exchange.status = 408
+        exchange.head_out = len(head)
+        try:
+            exchange.out = _send(self.sock, head + body, _DONTWAIT)
+        except OSError:
+            pass  # It is late, and does not listen.
+        self._tell(exchange, Outcome.TIMED_OUT)
+        self.state = State.HANDLED
+        self.finish()
+
+    def _unfinished_head(self) -> Exchange:
+        """A head that has begun to come is a request, which ends here."""
+        exchange = Exchange(None)
+        exchange.phase = exchange.left_phase = Phase.HEAD
+        exchange.head_in = len(self.wire.buffer)
+        return exchange
 
     def end_unanswered(self, outcome: Outcome) -> None:
-        """Close an idle connection; a head that had begun to come is a request, and is told of."""
-        if self.wire.buffer and self.wire.body_ended:
-            exchange = Exchange(None)
-            exchange.phase = exchange.left_phase = Phase.HEAD
-            exchange.head_in = len(self.wire.buffer)
-            self.watch.tell(exchange.record(self.client, outcome), exchange)
+        """Close an idle connection."""
+        self._tell_of_unfinished_head(outcome)
         self.close()
+
+    def _tell_of_unfinished_head(self, outcome: Outcome) -> None:
+        if self.wire.buffer and self.wire.body_ended:
+            self._tell(self._unfinished_head(), outcome)
 
     # -- requests in
 
@@ -594,7 +635,10 @@ class Connection:
         while self.keep_open:
             if (wire.buffer or not self._drained) and self.advance():
                 return True
-            if self.client.state is not ClientState.OPEN or self.watch.draining:
+            if self.client.state is not ClientState.OPEN:
+                self._tell_of_unfinished_head(Outcome.LEFT)
+                break
+            if self.watch.draining:
                 break
             if self._park():
                 return False

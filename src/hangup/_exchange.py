@@ -112,7 +112,7 @@ class Exchange:
             self.protocol,
             status,
             outcome,
-            (self.left_phase or self.phase) if outcome is Outcome.LEFT else Phase.COMPLETE,
+            self._final_phase(outcome),
             self.head_in + self.body_in,
             self.out,
             max(0, self.out - self.head_out),
@@ -123,3 +123,8 @@ class Exchange:
             wasted,
             self.thread or threading.current_thread().name,
         )
+
+    def _final_phase(self, outcome: Outcome) -> Phase:
+        if outcome is Outcome.LEFT:
+            return self.left_phase or self.phase
+        return self.phase if outcome is Outcome.TIMED_OUT else Phase.COMPLETE

@@ -1,0 +1,237 @@
+"""What the tests share: a server in this process, a client that can leave, and a look for leaks."""
+
+import contextlib
+import http.client
+import http.server
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import hangup
+from hangup import RequestRecord
+
+#: Seconds after which a test that waits has failed. Nothing waits this long when all is well.
+PATIENCE = 10.0
+
+
+def descriptors() -> set[str]:
+    """This process's open descriptors, by what they are."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail a test that leaves a thread or a descriptor behind."""
+    threads = set(threading.enumerate())
+    open_before = descriptors()
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in threads]
+    for thread in left:
+        thread.join(PATIENCE)
+    assert not [thread for thread in left if thread.is_alive()], "threads are left"
+    assert not descriptors() - open_before, "descriptors are left"
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for something that has no event of its own, such as a count of threads."""
+    deadline = time.monotonic() + PATIENCE
+    pause = threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        pause.wait(0.001)
+    return value
+
+
+class Peer:
+    """A client's end of a connection, with every way to leave it."""
+
+    def __init__(self, address: Any) -> None:
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self.sock = socket.socket(family)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(address)
+
+    def send(self, data: bytes) -> "Peer":
+        self.sock.sendall(data)
+        return self
+
+    def get(self, path: str, *fields: str) -> "Peer":
+        lines = [f"GET {path} HTTP/1.1", "Host: test", *fields, "", ""]
+        return self.send("\r\n".join(lines).encode("latin-1"))
+
+    def response(self, method: str = "GET") -> tuple[http.client.HTTPResponse, bytes]:
+        """Read one answer; nothing of what follows it."""
+        response = http.client.HTTPResponse(Unread(self.sock), method=method)  # type: ignore[arg-type]
+        response.begin()
+        return response, response.read()
+
+    def read(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count and (piece := self.sock.recv(count - len(data))):
+            data += piece
+        return data
+
+    def read_to_end(self) -> bytes:
+        data = b""
+        while piece := self.sock.recv(65536):
+            data += piece
+        return data
+
+    def half_close(self) -> "Peer":
+        self.sock.shutdown(socket.SHUT_WR)
+        return self
+
+    def fin(self) -> None:
+        self.sock.close()
+
+    def rst(self) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+class Unread:
+    """Gives http.client an unbuffered file, so that it takes no byte of the next answer."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def makefile(self, *_: object) -> Any:
+        return self.sock.makefile("rb", buffering=1 << 16) if False else _ByteFile(self.sock)
+
+
+class _ByteFile:
+    closed = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = b""
+        while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
+            byte = self._sock.recv(1)
+            if not byte:
+                break
+            line += byte
+        return line
+
+    def read(self, size: int = -1) -> bytes:
+        data = b""
+        while (size < 0 or len(data) < size) and (
+            piece := self._sock.recv(65536 if size < 0 else size - len(data))
+        ):
+            data += piece
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Serving:
+    """A server at work in this process, and the records of its requests."""
+
+    def __init__(
+        self, handler: Any, server_class: Any = hangup.ThreadingHTTPServer, **options: Any
+    ) -> None:
+        self.records: list[RequestRecord] = []
+        self._news = threading.Condition()
+        address = options.pop("address", ("127.0.0.1", 0))
+        if issubclass(server_class, (hangup.HTTPServer,)):
+            options.setdefault("sinks", [self._note])
+        self.server = server_class(address, handler, **options)
+        self._thread = threading.Thread(target=self.server.serve_forever, name="serve_forever")
+        self._thread.start()
+
+    def _note(self, record: RequestRecord) -> None:
+        with self._news:
+            self.records.append(record)
+            self._news.notify_all()
+
+    def wait_for_records(self, count: int) -> list[RequestRecord]:
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.records) >= count, PATIENCE), self.records
+            return list(self.records)
+
+    def record(self) -> RequestRecord:
+        return self.wait_for_records(1)[-1]
+
+    @property
+    def address(self) -> Any:
+        return self.server.server_address
+
+    def connect(self) -> Peer:
+        return Peer(self.address)
+
+    def get(self, path: str = "/") -> tuple[int, bytes]:
+        with self.connect() as peer:
+            response, body = peer.get(path, "Connection: close").response()
+            return response.status, body
+
+    @property
+    def engine(self) -> Any:
+        return until(lambda: self.server._engine, "the engine")
+
+    def handler_threads(self) -> int:
+        return len(self.engine.workers._threads)
+
+    def connections(self) -> int:
+        watch = self.engine.watch
+        return len(watch._entries) - 1 - len(watch._listeners)
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Serving]]:
+    """Start servers that end with the test."""
+    started: list[Serving] = []
+
+    def start(*args: Any, **options: Any) -> Serving:
+        serving = Serving(*args, **options)
+        started.append(serving)
+        return serving
+
+    yield start
+    for serving in started:
+        serving.stop()
+
+
+BASES = {"own": hangup.BaseHTTPRequestHandler, "stock": http.server.BaseHTTPRequestHandler}
+
+
+@pytest.fixture(params=list(BASES))
+def base(request: pytest.FixtureRequest) -> Any:
+    """Each of the two kinds of handler: hangup's, and the standard library's unchanged."""
+    return BASES[request.param]
+
+
+def answer(handler: Any, body: bytes = b"ok", status: int = 200) -> None:
+    """What a handler sends when nothing matters but that it answers."""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
