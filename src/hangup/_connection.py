@@ -151,6 +151,8 @@ class Connection:
             self.end_unanswered(Outcome.LEFT)
         elif self.wire.buffer:
             self.deadline = min(self.deadline, monotonic() + self.config.head_timeout)
+            if self.deadline < self.watch.next_sweep:
+                self.watch.expect(self.deadline)
         return False
 
     def _leaves_while_idle(self, flags: int) -> bool:
@@ -653,8 +655,11 @@ class Connection:
                 self.pending = 0
                 return False
             busy = self.wire.buffer or not self.wire.body_ended
-            self.deadline = now + (self.config.head_timeout if busy else self.idle_timeout)
+            deadline = now + (self.config.head_timeout if busy else self.idle_timeout)
+            self.deadline = deadline
             self.state = State.IDLE
+        if deadline < self.watch.next_sweep:
+            self.watch.expect(deadline)
         return True
 
     def finish(self) -> None:

@@ -105,7 +105,7 @@ class Watch:
     """All connections of one server, and what is to be seen of them.
 
     ``next`` and ``add`` are the leading thread's, one at a time, and so are ``_ready``,
-    ``_next_sweep`` and every idle connection.  All else may be called by any thread.
+    ``next_sweep`` and every idle connection.  All else may be called by any thread.
 
     ``lock`` guards the hand-over of connections: their ``state`` and ``pending``, and that they are
     still open.  ``_entries`` is a dict of which only single operations are used, each atomic.
@@ -126,9 +126,7 @@ class Watch:
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
-        self._next_sweep = math.inf
-        # No deadline is set nearer than this, those apart that go through expect().
-        self._shortest = min(config.head_timeout, config.keep_alive_timeout)
+        self.next_sweep = math.inf
         self._stopped = False
         #: Nobody watches any more: a connection that is done closes at once.
         self.ended = False
@@ -161,8 +159,8 @@ class Watch:
 
     def _poll(self) -> None:
         timeout = None
-        if self._next_sweep != math.inf:
-            timeout = self._next_sweep - monotonic()
+        if self.next_sweep != math.inf:
+            timeout = self.next_sweep - monotonic()
             if timeout <= 0:
                 timeout = max(0.0, self._sweep() - monotonic())
                 if timeout == math.inf:
@@ -177,22 +175,21 @@ class Watch:
     def _sweep(self) -> float:
         """Call on those whose deadline has passed; return when to do so again."""
         now = monotonic()
-        self._next_sweep = math.inf
+        self.next_sweep = math.inf
         nearest = math.inf
         for entry in list(self._entries.values()):
             if entry.deadline <= now:
                 entry.on_deadline()
             elif entry.deadline < nearest:
                 nearest = entry.deadline
-        if len(self._entries) > 1 + len(self._listeners):
-            nearest = min(nearest, now + self._shortest)
-        self._next_sweep = min(self._next_sweep, nearest)
-        return self._next_sweep
+        self.next_sweep = min(self.next_sweep, nearest)
+        return self.next_sweep
 
     def add(self, connection: Connection) -> None:
         """Watch a connection from now on."""
         self.add_blocking(connection)
-        self._next_sweep = min(self._next_sweep, monotonic() + self._shortest)
+        if connection.deadline < self.next_sweep:
+            self.next_sweep = connection.deadline
 
     def add_blocking(self, connection: Connection) -> None:
         """Watch a connection that another thread keeps.  Any thread may call this."""
@@ -221,9 +218,13 @@ class Watch:
     # -- any thread
 
     def expect(self, deadline: float) -> None:
-        """A deadline was set that is nearer than the usual ones."""
-        if deadline < self._next_sweep:
-            self._next_sweep = deadline
+        """A deadline was set; :meth:`_sweep` is to come by then.
+
+        It is called by threads that don't lead, so ``next_sweep`` may be set to a later time by the
+        leader at that moment; the wake-up makes the leader look at every deadline again then.
+        """
+        if deadline < self.next_sweep:
+            self.next_sweep = deadline
             self.poller.wake()
 
     def forget(self, connection: Connection) -> bool:

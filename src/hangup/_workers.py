@@ -40,11 +40,10 @@ _ENDING = 1.0
 class _Worker:
     """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
 
-    __slots__ = ("connection", "head_seen", "thread", "wakeup")
+    __slots__ = ("connection", "thread", "wakeup")
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
-        self.head_seen: Exchange | None = None
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
         self.thread: threading.Thread
@@ -54,9 +53,10 @@ class Workers:
     """The pool for handlers that may run side by side.
 
     ``_lock`` guards ``_followers``, ``_busy``, ``_backlog``, ``_threads`` and ``_stopped``.
-    ``_table`` holds the baton while the leader is inside a handler.  Whoever pops it leads; the pop
-    is atomic.  The pacer pops with ``_lock`` held, so that whoever finds the table empty and then
-    takes the lock sees the pacer's work done.  ``_average`` is written by every thread without a
+    ``_table`` holds the baton while the leader is inside a handler, under the leader's name: the
+    leader takes up its own alone, for by then there may lie another's.  Whoever takes it leads; that
+    is one atomic operation.  The pacer takes it with ``_lock`` held, so that whoever misses its baton
+    and then takes the lock sees the pacer's work done.  ``_average`` is written by every thread without a
     lock: a lost update changes nothing that matters.
     """
 
@@ -75,10 +75,13 @@ class Workers:
         self._backlog = Backlog()
         self._started = 0
         self._stopped = False
-        self._table: list[None] = []
+        self._table: dict[_Worker, None] = {}
         self._turn = 0
         self._turn_seen = 0
         self._average = 0.0
+        #: Connections that are handled by threads which are not ours.
+        self.guests: set[Connection] = set()
+        self._held_seen: set[Exchange] = set()
 
     # -- from outside
 
@@ -122,14 +125,14 @@ class Workers:
         thread loses the lead, its head goes out.
         """
         busy = self._look_at_leader()
-        for worker in list(self._threads):
-            connection = worker.connection
-            if connection is not None and connection.holds_head:
-                busy = True
-                if worker.head_seen is connection.exchange:
+        held = set()
+        for connection in [worker.connection for worker in list(self._threads)] + list(self.guests):
+            if connection is not None and connection.holds_head and connection.exchange is not None:
+                held.add(connection.exchange)
+                if connection.exchange in self._held_seen:
                     connection.send_held()
-                worker.head_seen = connection.exchange
-        return busy
+        self._held_seen = held
+        return busy or bool(held)
 
     def _look_at_leader(self) -> bool:
         turn = self._turn
@@ -171,25 +174,25 @@ class Workers:
                 self.stop()
                 return None
             if self._average < QUICK and self._busy < self._max_threads:
-                table.append(None)
+                table[me] = None
                 self._turn += 1
                 if pacer.asleep:
                     pacer.nudge()
                 self._handle(me, connection)
                 try:
-                    table.pop()
-                except IndexError:
-                    if self._lost_the_lead():
+                    del table[me]
+                except KeyError:
+                    if self._lost_the_lead(me):
                         return self._next_waiting()
             elif self._promote(me, connection):
                 return connection
 
-    def _lost_the_lead(self) -> bool:
-        """The table was empty; False if the pacer had to lay the baton back."""
+    def _lost_the_lead(self, me: _Worker) -> bool:
+        """The baton was gone; False if the pacer could not give it away and has laid it back."""
         with self._lock:
-            if not self._table:
+            if me not in self._table:
                 return True
-            self._table.pop()
+            del self._table[me]
             return False
 
     def _promote(self, me: _Worker, connection: Connection) -> bool:
@@ -199,7 +202,6 @@ class Workers:
                 self._backlog.put(connection)
                 return False
             if self._new_leader_locked():
-                self._busy += 1
                 return True
         # No thread can be had. Better a watch that pauses than a request that is lost.
         self._handle(me, connection)
@@ -208,19 +210,24 @@ class Workers:
     def _take_over(self) -> None:
         with self._lock:
             try:
-                self._table.pop()
-            except IndexError:
+                leader, _ = self._table.popitem()
+            except KeyError:
                 return  # The leader came back just now.
-            if self._new_leader_locked():
-                self._busy += 1
-            else:
-                self._table.append(None)
+            if not self._new_leader_locked():
+                self._table[leader] = None
 
     def _new_leader_locked(self) -> bool:
+        """Give the lead to another thread, and count the one that had it among the busy.
+
+        In this order: the new leader looks at ``_busy`` at once, and without the lock.
+        """
+        self._busy += 1
         if self._followers:
             self._followers.pop().wakeup.release()
-            return True
-        return self._new_thread_locked()
+        elif not self._new_thread_locked():
+            self._busy -= 1
+            return False
+        return True
 
     def _new_thread_locked(self) -> bool:
         worker = _Worker()
@@ -314,5 +321,9 @@ class SerialWorkers(Workers):
             return
         if is_dead(connection):
             connection.drop()
-        else:
+            return
+        self.guests.add(connection)
+        try:
             self._serve(connection)
+        finally:
+            self.guests.discard(connection)

@@ -45,7 +45,10 @@ class _LazyStream:
         connection = None if handler is None else handler.__dict__.get("_hangup")
         if connection is None:
             raise AttributeError("rfile")
-        stream = connection.open_stream(head_first=not handler._head_taken)  # noqa: SLF001
+        if handler._head_taken:  # noqa: SLF001
+            stream = connection.stream
+        else:
+            stream = connection.open_stream(head_first=True)
         handler.__dict__["rfile"] = stream
         return stream
 
@@ -447,6 +450,8 @@ class _Adapter(_Reporting):
     def setup(self) -> None:
         super().setup()  # type: ignore[misc]
         self._own_log = self._writes_own_log()
+        if self._hangup is not None and self.timeout is not None:  # type: ignore[attr-defined]
+            self._hangup.idle_timeout = self.timeout  # type: ignore[attr-defined]
         if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined,has-type]  # noqa: SLF001
             self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
 

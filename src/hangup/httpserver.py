@@ -24,7 +24,7 @@ from ._watch import Watch
 from .config import Config
 from .handler import BEING_MADE, adapt, is_wire_handler
 from .records import RequestRecord, log_access
-from .server import Server
+from .server import Server, tune_listener
 
 __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]
 
@@ -173,6 +173,12 @@ class _OnEngine(socketserver.TCPServer):
         self._is_shut_down = threading.Event()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
+    def server_activate(self) -> None:
+        """Begin to listen."""
+        # Before: clients that connect now are served later, and inherit what is set by now.
+        tune_listener(self.socket, self._config)
+        super().server_activate()
+
     # -- which loop
 
     def _is_threading(self) -> bool:
@@ -307,7 +313,7 @@ class _OnEngine(socketserver.TCPServer):
             self._door.answer(connection)
         elif connection.wait_for_next_request():
             assert self._engine is not None
-            self._engine.serve(connection)
+            self._engine.serve_guest(connection)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection that is done with."""

@@ -154,6 +154,14 @@ class Server:
             self._end(connection)
             raise
 
+    def serve_guest(self, connection: Connection) -> None:
+        """:meth:`serve`, in a thread that is not the engine's."""
+        self.workers.guests.add(connection)
+        try:
+            self.serve(connection)
+        finally:
+            self.workers.guests.discard(connection)
+
     def _failed(self, connection: Connection, error: Exception) -> None:
         """The one place where it is decided what a handler's exception means."""
         if isinstance(error, ClientDisconnected):

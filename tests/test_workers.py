@@ -1,0 +1,278 @@
+"""Threads: who leads, who follows, and that somebody always watches."""
+
+import threading
+from typing import Any
+
+import pytest
+from conftest import PATIENCE, Serving, answer, until
+
+import hangup
+from hangup import Config, Outcome, Phase
+
+
+class Gate:
+    """A handler that stays inside until it is let out."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Semaphore(0)
+        self.out = threading.Semaphore(0)
+        self.order: list[str] = []
+
+    def handler(self, base: Any = hangup.BaseHTTPRequestHandler) -> Any:
+        gate = self
+
+        class Handler(base):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                gate.order.append(self.path)
+                if self.path.startswith("/slow"):
+                    gate.inside.release()
+                    assert gate.out.acquire(timeout=PATIENCE)
+                answer(self)
+
+        return Handler
+
+    def wait(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self.inside.acquire(timeout=PATIENCE)
+
+    def open(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.out.release()
+
+
+def test_a_stalled_handler_loses_the_lead(serve: Any) -> None:
+    gate = Gate()
+    serving: Serving = serve(gate.handler())
+    with serving.connect() as slow:
+        slow.get("/slow")
+        gate.wait()
+        assert serving.get("/quick") == (200, b"ok")
+        gate.open()
+        assert slow.response()[1] == b"ok"
+        # Its connection goes on, on whichever thread.
+        assert slow.get("/quick").response()[1] == b"ok"
+
+
+def test_quick_handlers_need_one_thread(serve: Any) -> None:
+    gate = Gate()
+    serving = serve(gate.handler())
+    peers = [serving.connect() for _ in range(8)]
+    for _ in range(20):
+        for peer in peers:
+            peer.get("/quick")
+        for peer in peers:
+            assert peer.response()[1] == b"ok"
+    names = {record.thread for record in serving.wait_for_records(160)}
+    assert names <= {"hangup-1", "hangup-2", "hangup-3"}  # a busy machine may stall one
+    for peer in peers:
+        peer.fin()
+
+
+def test_as_many_handlers_run_as_are_allowed_and_the_rest_waits_its_turn(serve: Any) -> None:
+    gate = Gate()
+    serving = serve(gate.handler(), config=Config(max_threads=2))
+    peers = [serving.connect().get(f"/slow{number}") for number in range(2)]
+    gate.wait(2)
+    third = serving.connect().get("/third")
+    until(lambda: len(serving.engine.workers._backlog) == 1, "the third request waits")
+    assert serving.handler_threads() == 3
+    assert sorted(gate.order) == ["/slow0", "/slow1"]
+    gate.open()
+    assert third.response()[1] == b"ok"
+    gate.open()
+    for peer in peers:
+        assert peer.response()[1] == b"ok"
+    for peer in [*peers, third]:
+        peer.fin()
+    assert max(record.queued for record in serving.wait_for_records(3)) > 0
+
+
+@pytest.mark.parametrize("manner", ["rst", "fin"])
+def test_a_request_whose_client_left_while_it_waited_is_not_started(
+    serve: Any, manner: str
+) -> None:
+    gate = Gate()
+    serving = serve(gate.handler(), config=Config(max_threads=1))
+    first = serving.connect().get("/slow")
+    gate.wait()
+    dead = serving.connect().get("/dead")
+    backlog = serving.engine.workers._backlog
+    until(lambda: len(backlog) == 1, "the request waits")
+    exchange = backlog._waiting[0].exchange
+    if manner == "fin":
+        # A FIN that comes with the request may be a half-close: this one comes later.
+        exchange.ready_at -= 1
+    getattr(dead, manner)()
+    until(lambda: backlog._waiting[0].client.disconnected, "the watch sees it leave")
+    gate.open()
+    assert first.response()[1] == b"ok"
+    first.fin()
+    record = next(r for r in serving.wait_for_records(2) if r.target == "/dead")
+    assert record.outcome is Outcome.LEFT
+    assert record.phase is Phase.QUEUED
+    assert record.status == 499
+    assert record.wasted == 0
+    assert gate.order == ["/slow"]
+
+
+def test_when_waits_are_long_the_newest_request_goes_first(serve: Any) -> None:
+    gate = Gate()
+    serving = serve(gate.handler(), config=Config(max_threads=1))
+    peers = [serving.connect().get("/slow")]
+    gate.wait()
+    backlog = serving.engine.workers._backlog
+    for number in range(3):
+        peers.append(serving.connect().get(f"/{number}"))
+        until(lambda: len(backlog) == number + 1, "it waits")  # noqa: B023
+    for connection in backlog._waiting:
+        connection.exchange.ready_at -= 1
+    gate.open()
+    for peer in peers:
+        assert peer.response()[1] == b"ok"
+        peer.fin()
+    assert gate.order == ["/slow", "/2", "/1", "/0"]
+
+
+def test_idle_connections_and_unfinished_heads_hold_no_thread(serve: Any, base: Any) -> None:
+    gate = Gate()
+    serving = serve(gate.handler(base))
+    idle = [serving.connect().get("/quick") for _ in range(50)]
+    for peer in idle:
+        assert peer.response()[1] == b"ok"
+    unfinished = [serving.connect().send(b"GET / HTTP/1.1\r\nHost: ") for _ in range(50)]
+    until(lambda: serving.connections() == 100, "all are accepted")
+    assert serving.get("/quick") == (200, b"ok")
+    assert serving.handler_threads() <= 3
+    for peer in unfinished:
+        assert peer.send(b"x\r\n\r\n").response()[1] == b"ok"
+    for peer in idle + unfinished:
+        peer.fin()
+
+
+def test_threads_that_have_nothing_to_do_end(serve: Any) -> None:
+    gate = Gate()
+    serving = serve(gate.handler(), config=Config(thread_idle_timeout=0.05))
+    peers = [serving.connect().get("/slow") for _ in range(5)]
+    gate.wait(5)
+    until(lambda: serving.handler_threads() == 6, "one more thread watches")
+    gate.open(5)
+    for peer in peers:
+        assert peer.response()[1] == b"ok"
+        peer.fin()
+    until(lambda: serving.handler_threads() == 1, "one thread watches, the others have ended")
+    assert serving.get("/quick") == (200, b"ok")
+
+
+def test_an_idle_server_does_not_tick(serve: Any) -> None:
+    serving = serve(Gate().handler())
+    assert serving.get("/quick") == (200, b"ok")
+    pacer = serving.engine.watch.pacer
+    until(lambda: pacer.asleep, "the pacer sleeps")
+    looks = []
+    look = pacer._look
+    pacer._look = lambda: looks.append(1) or look()
+    threading.Event().wait(0.1)  # fifty ticks
+    assert looks == []
+
+
+def test_a_head_whose_body_takes_long_goes_out(serve: Any, base: Any) -> None:
+    out = threading.Semaphore(0)
+
+    class Handler(base):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            assert out.acquire(timeout=PATIENCE)
+            self.wfile.write(b"ok")
+
+    for server in (hangup.ThreadingHTTPServer, hangup.HTTPServer):
+        serving = serve(Handler, server)
+        with serving.connect() as peer:
+            peer.get("/")
+            assert peer.read(15) in (b"HTTP/1.0 200 OK", b"HTTP/1.1 200 OK")
+            out.release()
+            assert peer.read_to_end().endswith(b"\r\n\r\nok")
+        assert serving.record().status == 200
+
+
+def test_a_handler_that_ends_its_thread_ends_its_request_alone(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/exit":
+                raise SystemExit
+            if self.path == "/odd":
+                raise BaseException("odd")
+            answer(self)
+
+    serving = serve(Handler)
+    for path in ("/exit", "/odd") * 3:
+        with serving.connect() as peer:
+            assert peer.get(path).read_to_end() == b""
+    assert serving.get() == (200, b"ok")
+    assert serving.engine.workers._busy == 0
+    assert sum("no Exception" in record.message for record in caplog.records) == 3
+
+
+def test_when_no_thread_can_be_had_requests_are_served_all_the_same(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    serving = serve(gate.handler())
+    workers = serving.engine.workers
+
+    class NoThread:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("hangup._workers.threading.Thread", NoThread)
+    workers._average = 1.0  # handlers count as slow: the leader would give the lead away
+    assert serving.get("/quick") == (200, b"ok")
+    workers._average = 0.0
+    with serving.connect() as peer:
+        peer.get("/slow")
+        gate.wait()
+        until(lambda: "no new thread" in caplog.text, "the pacer has tried")
+        gate.open()
+        assert peer.response()[1] == b"ok"
+    monkeypatch.undo()
+    assert serving.get("/quick") == (200, b"ok")
+
+
+def test_many_clients_with_quick_and_slow_requests_all_get_their_own_answers(serve: Any) -> None:
+    pause = threading.Event()
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if self.path.endswith("7"):
+                pause.wait(0.005)
+            answer(self, self.path.encode())
+
+    serving = serve(Handler, config=Config(max_threads=4))
+    failures: list[object] = []
+
+    def client(number: int) -> None:
+        try:
+            with serving.connect() as peer:
+                for turn in range(60):
+                    path = f"/{number}-{turn}"
+                    if (_ := peer.get(path).response()[1]) != path.encode():
+                        failures.append((path, _))
+        except Exception as error:
+            failures.append(error)
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(16)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    assert not failures
+    assert len(serving.wait_for_records(16 * 60)) == 16 * 60
