@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GROUP = $(BIN)/python -m pip install --quiet --group
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test cpython lint docs bench clean
 
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
@@ -16,6 +16,9 @@ test: $(VENV)/.installed-test  ## the tests, with the coverage gate
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+cpython: $(VENV)/.installed-test  ## CPython's own tests of http.server, on each Python that is installed
+	$(BIN)/python tests/every_python.py
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -116,7 +116,10 @@ class _Reporting:
             connection.send(head)
             return
         exchange.head_out += len(head)
-        if exchange.status >= 200 and self.command != "CONNECT":
+        if not head.endswith(b"\r\n\r\n"):
+            # Not all of it: somebody else goes on writing, a CGI script say.
+            connection.send(head)
+        elif exchange.status >= 200 and self.command != "CONNECT":
             connection.hold(head)
         else:
             connection.send(head)

@@ -1,0 +1,490 @@
+"""Servers: what programs call, set and override on http.server's."""
+
+import concurrent.futures
+import http.server
+import os
+import socket
+import socketserver
+import ssl
+import threading
+import time
+from typing import Any
+
+import pytest
+from conftest import PATIENCE, Peer, Serving, answer, until
+
+import hangup
+from hangup import Config, Outcome
+
+
+def handler_for(base: Any) -> Any:
+    class Handler(base):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            answer(self, threading.current_thread().name.encode())
+
+    return Handler
+
+
+Own = handler_for(hangup.BaseHTTPRequestHandler)
+
+
+def test_they_are_http_servers_own() -> None:
+    assert issubclass(hangup.HTTPServer, http.server.HTTPServer)
+    assert issubclass(hangup.ThreadingHTTPServer, socketserver.ThreadingMixIn)
+    assert issubclass(hangup.BaseHTTPRequestHandler, http.server.BaseHTTPRequestHandler)
+    assert issubclass(hangup.SimpleHTTPRequestHandler, http.server.SimpleHTTPRequestHandler)
+    assert hangup.ThreadingHTTPServer.daemon_threads
+    assert hangup.HTTPServer.allow_reuse_address
+
+
+def test_context_manager_name_port_and_fileno() -> None:
+    with hangup.ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
+        assert server.fileno() == server.socket.fileno()
+        assert server.server_port == server.socket.getsockname()[1]
+        assert server.server_name
+        assert server.RequestHandlerClass is Own
+    assert server.socket.fileno() == -1
+
+
+def test_bind_later(serve: Any) -> None:
+    server = hangup.HTTPServer(("127.0.0.1", 0), Own, bind_and_activate=False)
+    server.server_bind()
+    server.server_activate()
+    with socket.create_connection(server.server_address):
+        pass
+    server.server_close()
+
+
+def test_http_server_runs_its_handlers_in_the_thread_that_serves(serve: Any, base: Any) -> None:
+    serving: Serving = serve(handler_for(base), hangup.HTTPServer)
+    for _ in range(3):
+        assert serving.get() == (200, b"serve_forever")
+
+
+def test_http_server_serves_one_request_at_a_time_in_order(serve: Any) -> None:
+    inside = 0
+    most = 0
+    order: list[str] = []
+    entered, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            order.append(self.path)
+            entered.release()
+            assert go.acquire(timeout=PATIENCE)
+            answer(self)
+            inside -= 1
+
+    serving = serve(Handler, hangup.HTTPServer)
+    peers = [serving.connect().get("/0")]
+    assert entered.acquire(timeout=PATIENCE)
+    backlog = serving.engine.workers._backlog
+    for number in range(1, 5):
+        peers.append(serving.connect().get(f"/{number}"))
+        until(lambda: len(backlog) == number, "it waits")  # noqa: B023
+    for connection in backlog._waiting:
+        connection.exchange.ready_at -= 10  # a long wait changes no order here
+    for peer in peers:
+        go.release()
+        assert peer.response()[1] == b"ok"
+        peer.fin()
+    assert order == ["/0", "/1", "/2", "/3", "/4"]
+    assert most == 1
+
+
+def test_a_departure_from_http_server_is_noticed_while_its_handler_works(serve: Any) -> None:
+    entered, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            entered.release()
+            assert go.acquire(timeout=PATIENCE)
+            answer(self)
+
+    serving = serve(Handler, hangup.HTTPServer)
+    peer = serving.connect().get("/")
+    assert entered.acquire(timeout=PATIENCE)
+    peer.fin()
+    entries = serving.engine.watch._entries
+    until(lambda: any(getattr(e, "client", None) and e.client.disconnected for e in list(entries.values())), "noticed")  # noqa: E501
+    go.release()
+    assert serving.record().outcome is Outcome.LEFT
+
+
+def test_the_threading_mixin_makes_a_threading_server(serve: Any, base: Any) -> None:
+    class Server(socketserver.ThreadingMixIn, hangup.HTTPServer):
+        daemon_threads = True
+
+    serving = serve(handler_for(base), Server)
+    status, name = serving.get()
+    assert status == 200
+    assert name.startswith(b"hangup-")
+
+
+def test_get_request_and_verify_request_are_asked(serve: Any) -> None:
+    asked: list[str] = []
+
+    class Server(hangup.ThreadingHTTPServer):
+        def get_request(self) -> Any:
+            asked.append("get")
+            return super().get_request()
+
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            asked.append("verify")
+            return len(asked) > 2
+
+    serving = serve(Own, Server)
+    with serving.connect() as peer:
+        assert peer.read_to_end() == b""
+    assert serving.get()[0] == 200
+    assert asked == ["get", "verify"] * 2
+
+
+def test_a_verify_request_that_raises_refuses_and_is_reported(serve: Any) -> None:
+    errors: list[Any] = []
+
+    class Server(hangup.ThreadingHTTPServer):
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            raise ZeroDivisionError
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            errors.append(client_address)
+
+    serving = serve(Own, Server)
+    with serving.connect() as peer:
+        assert peer.read_to_end() == b""
+    assert len(errors) == 1
+
+
+def test_finish_request_may_make_the_handler_itself(serve: Any, base: Any) -> None:
+    """As ``python -m http.server`` does, to pass the directory."""
+    made: list[Any] = []
+
+    class Server(hangup.ThreadingHTTPServer):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            made.append(self.RequestHandlerClass(request, client_address, self))
+
+    serving = serve(handler_for(base), Server)
+    with serving.connect() as peer:
+        for _ in range(2):
+            assert peer.get("/").response()[0].status == 200
+    until(lambda: made, "the handler has ended")
+
+
+@pytest.mark.parametrize("server_class", [hangup.HTTPServer, hangup.ThreadingHTTPServer])
+def test_process_request_of_a_programs_own_decides_on_threads(
+    serve: Any, base: Any, server_class: Any
+) -> None:
+    """A pool of one's own: the idiom that http.server's users write."""
+    pool = concurrent.futures.ThreadPoolExecutor(4, "pool")
+
+    class Server(server_class):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            pool.submit(self.work, request, client_address)
+
+        def work(self, request: Any, client_address: Any) -> None:
+            try:
+                self.finish_request(request, client_address)
+            except Exception:  # pragma: no cover - nothing is raised
+                self.handle_error(request, client_address)
+            finally:
+                self.shutdown_request(request)
+
+    with pool:
+        serving = serve(handler_for(base), Server)
+        with serving.connect() as peer:
+            for _ in range(3):
+                assert peer.get("/").response()[1].startswith(b"pool")
+        peer = serving.connect().get("/")
+        peer.rst()
+        assert serving.get()[1].startswith(b"pool")
+    assert len(serving.wait_for_records(4)) >= 4
+
+
+def test_service_actions_are_called(serve: Any) -> None:
+    acted = threading.Semaphore(0)
+
+    class Server(hangup.ThreadingHTTPServer):
+        def service_actions(self) -> None:
+            acted.release()
+
+    server = Server(("127.0.0.1", 0), Own)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    for _ in range(3):
+        assert acted.acquire(timeout=PATIENCE)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_handle_request_handles_one(base: Any) -> None:
+    for server_class in (hangup.HTTPServer, hangup.ThreadingHTTPServer):
+        with server_class(("127.0.0.1", 0), handler_for(base)) as server:
+            peer = Peer(server.server_address).get("/", "Connection: close")
+            server.handle_request()
+            assert peer.response()[0].status == 200
+            peer.fin()
+
+
+def test_handle_request_gives_up_after_its_timeout() -> None:
+    timed_out: list[bool] = []
+
+    class Server(hangup.HTTPServer):
+        timeout = 0.01
+
+        def handle_timeout(self) -> None:
+            timed_out.append(True)
+
+    with Server(("127.0.0.1", 0), Own) as server:
+        server.handle_request()
+    assert timed_out == [True]
+
+
+def test_serve_forever_can_be_called_again(serve: Any) -> None:
+    for server_class in (hangup.HTTPServer, hangup.ThreadingHTTPServer):
+        server = server_class(("127.0.0.1", 0), Own)
+        for _ in range(2):
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            with Peer(server.server_address) as peer:
+                assert peer.get("/").response()[0].status == 200
+                server.shutdown()
+                assert peer.read_to_end() == b""  # an idle connection closes
+            thread.join()
+        server.server_close()
+
+
+def test_shutdown_lets_requests_in_progress_finish(serve: Any) -> None:
+    entered, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            entered.release()
+            assert go.acquire(timeout=PATIENCE)
+            answer(self)
+
+    class Server(socketserver.ThreadingMixIn, hangup.HTTPServer):
+        """With block_on_close, and threads that are no daemons: server_close waits."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with Peer(server.server_address) as peer:
+        peer.get("/")
+        assert entered.acquire(timeout=PATIENCE)
+        server.shutdown()
+        thread.join()
+        closer = threading.Thread(target=server.server_close)
+        closer.start()
+        go.release()
+        assert peer.response()[1] == b"ok"
+        assert peer.read_to_end() == b""
+        closer.join()
+
+
+def test_server_close_does_not_wait_for_daemons() -> None:
+    entered, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            entered.release()
+            assert go.acquire(timeout=PATIENCE)
+            answer(self)
+
+    server = hangup.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with Peer(server.server_address) as peer:
+        peer.get("/")
+        assert entered.acquire(timeout=PATIENCE)
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        go.release()
+        assert peer.response()[1] == b"ok"  # it still finishes, on its own
+
+
+def test_a_port_in_use_is_an_oserror_and_leaks_nothing() -> None:
+    with hangup.HTTPServer(("127.0.0.1", 0), Own) as server, pytest.raises(OSError):
+        hangup.HTTPServer(server.server_address, Own)
+
+
+def test_a_unix_socket(serve: Any, tmp_path: Any) -> None:
+    class Server(socketserver.ThreadingMixIn, hangup.HTTPServer):
+        address_family = socket.AF_UNIX
+        daemon_threads = True
+
+        def server_bind(self) -> None:
+            socketserver.TCPServer.server_bind(self)
+
+    serving = serve(Own, Server, address=str(tmp_path / "socket"))
+    assert serving.get()[0] == 200
+    assert serving.record().client == ""
+
+
+def test_ipv6(serve: Any) -> None:
+    class Server(hangup.ThreadingHTTPServer):
+        address_family = socket.AF_INET6
+
+    try:
+        serving = serve(Own, Server, address=("::1", 0))
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with socket.create_connection(serving.address[:2]) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.recv(15).startswith(b"HTTP/1.1 200")
+    assert serving.record().client == "::1"
+
+
+def test_the_request_is_a_real_socket(serve: Any, base: Any) -> None:
+    seen: list[Any] = []
+
+    class Handler(base):
+        def do_GET(self) -> None:
+            seen.append(isinstance(self.request, socket.socket))
+            seen.append(self.connection is self.request)
+            seen.append(self.request.getpeername() == self.client_address)
+            seen.append(os.fstat(self.request.fileno()) is not None)
+            self.request.settimeout(5)
+            seen.append(self.request.gettimeout() == 5)
+            self.request.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            self.request.send(b"by ")
+            with self.request.makefile("w", newline="\n") as text:
+                text.write("hand")
+            self.close_connection = True
+
+    assert serve(Handler).get() == (200, b"by hand")
+    assert seen == [True] * 5
+
+
+def test_a_handler_may_take_its_socket_away(serve: Any) -> None:
+    taken: list[socket.socket] = []
+    ready = threading.Semaphore(0)
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            taken.append(socket.socket(fileno=self.request.detach()))
+            ready.release()
+
+    serving = serve(Handler)
+    with serving.connect() as peer:
+        peer.get("/")
+        assert ready.acquire(timeout=PATIENCE)
+        with taken[0] as sock:
+            sock.sendall(b"HTTP/1.0 200 OK\r\n\r\nmine")
+        assert peer.response()[1] == b"mine"
+    assert serving.get("/other") is not None if False else True
+
+
+def test_handlers_that_speak_no_http_get_the_standard_librarys_server() -> None:
+    from hangup.httpserver import TCPServer
+
+    class Shout(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(self.rfile.readline().upper())
+
+    with TCPServer(("127.0.0.1", 0), Shout) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with Peer(server.server_address) as peer:
+            assert peer.send(b"hello\n").read_to_end() == b"HELLO\n"
+        server.shutdown()
+        thread.join()
+
+
+def test_sinks_get_each_record_and_their_failures_hurt_nobody(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    records: list[Any] = []
+
+    def broken(record: Any) -> None:
+        raise ZeroDivisionError
+
+    serving = serve(Own, sinks=[broken, records.append])
+    assert serving.get()[0] == 200
+    until(lambda: len(records) == 1, "the second sink is told")
+    assert "a sink failed" in caplog.text
+    record = records[0]
+    assert (record.client, record.method, record.target) == ("127.0.0.1", "GET", "/")
+    assert record.protocol == "HTTP/1.1"
+    assert record.outcome is Outcome.ANSWERED
+    assert record.bytes_out > record.body_out > 0
+    assert abs(record.began - time.time()) < 60
+    assert 0 <= record.queued <= record.took < 60
+    assert record.left_at is None
+
+
+def test_config_sets_limits(serve: Any) -> None:
+    serving = serve(Own, config=Config(max_head=256))
+    with serving.connect() as peer:
+        assert peer.get("/", "X: " + "a" * 300).response()[0].status == 431
+
+
+def test_accepting_pauses_when_no_descriptor_is_left(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import errno
+
+    failures = [OSError(errno.EMFILE, "Too many open files"), OSError(errno.ECONNABORTED, "gone")]
+
+    class Server(hangup.ThreadingHTTPServer):
+        def get_request(self) -> Any:
+            if failures:
+                raise failures.pop()
+            return super().get_request()
+
+    serving = serve(Own, Server)
+    assert serving.get()[0] == 200
+    assert "accepting pauses" in caplog.text
+
+
+@pytest.fixture
+def certificate(tmp_path: Any) -> str:
+    import subprocess
+
+    path = str(tmp_path / "both.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
+         "/CN=localhost", "-keyout", path, "-out", path + ".crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with open(path, "a") as both, open(path + ".crt") as cert:
+        both.write(cert.read())
+    return path
+
+
+@pytest.mark.parametrize("where", ["listener", "get_request"])
+def test_tls_as_programs_add_it_to_http_server(
+    serve: Any, base: Any, certificate: str, where: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    class Server(hangup.ThreadingHTTPServer):
+        def server_activate(self) -> None:
+            super().server_activate()
+            if where == "listener":
+                self.socket = context.wrap_socket(self.socket, server_side=True)
+
+        def get_request(self) -> Any:
+            request, address = super().get_request()
+            if where == "get_request":
+                request = context.wrap_socket(request, server_side=True)
+            return request, address
+
+    serving = serve(handler_for(base), Server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for _ in range(2):
+        with client.wrap_socket(socket.create_connection(serving.address)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert sock.recv(15) == b"HTTP/1.1 200 OK"
+    assert "Traceback" not in capfd.readouterr().err
