@@ -117,7 +117,7 @@ class EpollPoller(_Waker):
         super().close()
 
 
-class KqueuePoller(_Waker):  # pragma: no cover - BSD and macOS have it; tests there force it
+class KqueuePoller(_Waker):
     """BSD and macOS.  ``EV_CLEAR`` is the edge; ``EV_EOF`` tells FIN, with an error in ``fflags``."""
 
     rearm = None

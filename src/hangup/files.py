@@ -57,14 +57,13 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, http.server.SimpleHTTPReq
         """Answer with a head; return the file that is to follow it, or None."""
         self._part = None
         path = self.translate_path(self.path)
+        if os.path.isdir(path) and (index := self._index_of(path)) is not None:
+            path = index
         if not self._is_inside(path):
             self.send_error(HTTPStatus.NOT_FOUND, "File not found")
             return None
         if os.path.isdir(path):
-            index = self._index_of(path)
-            if index is None:
-                return super().send_head()  # a redirect, or the listing
-            path = index
+            return super().send_head()  # a redirect, or the listing
         return self._send_file_head(path)
 
     def _is_inside(self, path: str) -> bool:
@@ -79,7 +78,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, http.server.SimpleHTTPReq
             return None
         for name in self.index_pages:
             index = os.path.join(path, name)
-            if os.path.isfile(index) and self._is_inside(index):
+            if os.path.isfile(index):
                 return index
         return None
 

@@ -35,6 +35,7 @@ class _Side:
     name: str
     title: str
     process: subprocess.Popen[str] = field(init=False)
+    readers: list[threading.Thread] = field(default_factory=list)
     port: int = 0
     log: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -50,8 +51,11 @@ class _Side:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for reader in (self._read_events, self._read_log):
-            threading.Thread(target=reader, daemon=True).start()
+        self.readers = [
+            threading.Thread(target=read, daemon=True) for read in (self._read_events, self._read_log)
+        ]
+        for reader in self.readers:
+            reader.start()
         self.port = self.wait_for("listening")["port"]
 
     def _read_events(self) -> None:
@@ -69,7 +73,7 @@ class _Side:
                 self.news.notify_all()
 
     def wait_for(self, what: str, **also: Any) -> dict[str, Any]:
-        """The event of that name; an empty one if it does not come."""
+        """The event of that name.  Raises ClickException if it does not come."""
 
         def found() -> dict[str, Any] | None:
             wanted = {"event": what, **also}.items()
@@ -82,8 +86,11 @@ class _Side:
         return event
 
     def stop(self) -> None:
+        """End the process, and read to the end what it said."""
         self.process.terminate()
-        self.process.wait(_GRACE)
+        with self.process:
+            for reader in self.readers:
+                reader.join(_GRACE)
 
     # -- what was measured
 
@@ -136,7 +143,7 @@ class _Curl:
         """Press Ctrl-C; return when that was."""
         at = time.time()
         self._process.send_signal(signal.SIGINT)
-        self._process.wait()
+        self._process.communicate()
         return at
 
     def answer(self) -> str:

@@ -1,0 +1,91 @@
+"""The public names are these, and the modules import in one direction."""
+
+import ast
+from pathlib import Path
+
+import hangup
+
+SOURCE = Path(hangup.__file__).parent
+
+
+def test_the_public_names() -> None:
+    assert hangup.__all__ == [
+        "BadRequest",
+        "BaseHTTPRequestHandler",
+        "BodyTimeout",
+        "Client",
+        "ClientDisconnected",
+        "ClientState",
+        "Config",
+        "ConfigError",
+        "Departure",
+        "HTTPServer",
+        "HangupError",
+        "Outcome",
+        "Phase",
+        "RequestRecord",
+        "SimpleHTTPRequestHandler",
+        "ThreadingHTTPServer",
+    ]
+    for name in hangup.__all__:
+        assert getattr(hangup, name).__doc__
+
+
+#: Each module may import those that stand before it.
+ORDER = [
+    "exceptions",
+    "config",
+    "client",
+    "records",
+    "_wire",
+    "_poller",
+    "_streams",
+    "_exchange",
+    "_sendfile",
+    "_connection",
+    "_pacer",
+    "_watch",
+    "_backlog",
+    "_workers",
+    "server",
+    "handler",
+    "files",
+    "httpserver",
+    "run",
+    "_demo",
+    "cli",
+]
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of hangup that a module imports when it runs; not those for type checkers."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and id(node) not in typing_only:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found.update(str(name).partition(".")[0] for name in names)
+    return found & set(ORDER)
+
+
+def test_imports_go_one_way() -> None:
+    for index, name in enumerate(ORDER):
+        path = SOURCE / f"{name}.py"
+        if path.exists():
+            assert imports_of(path) <= set(ORDER[:index]), name
+    modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert modules <= set(ORDER)
+
+
+def test_the_wire_does_no_io() -> None:
+    tree = ast.parse((SOURCE / "_wire.py").read_text())
+    imported = {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not imported & {"socket", "threading", "time", "select", "os"}
