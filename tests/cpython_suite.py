@@ -27,7 +27,12 @@ DIFFERENT = {
 #: What may pass or fail: the test looks at the log in the moment when the answer arrives.
 UNCERTAIN = {"RequestHandlerLoggingTestCase.test_get": LOGGED_AT_THE_END}
 
-CLASSES = ("BaseHTTPRequestHandler", "HTTPServer", "SimpleHTTPRequestHandler", "ThreadingHTTPServer")
+CLASSES = (
+    "BaseHTTPRequestHandler",
+    "HTTPServer",
+    "SimpleHTTPRequestHandler",
+    "ThreadingHTTPServer",
+)
 
 
 def load() -> types.ModuleType:

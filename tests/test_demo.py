@@ -53,7 +53,10 @@ def test_a_service_that_says_nothing_is_one_clear_line(monkeypatch: pytest.Monke
 
 def test_the_commands_help_and_version() -> None:
     for command in ([sys.executable, "-m", "hangup"], ["hangup"]):
-        environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+        environment = {
+            **os.environ,
+            "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        }
         for args, expected in (["--help"], "demo"), (["--version"], "hangup, version"):
             result = subprocess.run(
                 [*command, *args], capture_output=True, text=True, env=environment, check=True

@@ -525,7 +525,11 @@ def test_one_access_line_for_each_request(
             peer.get(path).response()
     serving.wait_for_records(3)
     lines = until(lambda: len(caplog.records) == 3 and caplog.records, "three lines")
-    assert ['"GET /b HTTP/1.1" 200 4' in line.getMessage() for line in lines] == [False, True, False]
+    assert ['"GET /b HTTP/1.1" 200 4' in line.getMessage() for line in lines] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_websocket_upgrade_gives_the_handler_the_bytes(serve: Any, base: Any) -> None:

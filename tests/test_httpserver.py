@@ -111,7 +111,12 @@ def test_a_departure_from_http_server_is_noticed_while_its_handler_works(serve: 
     assert entered.acquire(timeout=PATIENCE)
     peer.fin()
     entries = serving.engine.watch._entries
-    until(lambda: any(getattr(e, "client", None) and e.client.disconnected for e in list(entries.values())), "noticed")  # noqa: E501
+    until(
+        lambda: any(
+            getattr(e, "client", None) and e.client.disconnected for e in list(entries.values())
+        ),
+        "noticed",
+    )  # noqa: E501
     go.release()
     assert serving.record().outcome is Outcome.LEFT
 

@@ -61,13 +61,13 @@ def test_a_departure_adds_where_and_for_how_long() -> None:
         '"GET /x HTTP/1.1" 499 - left while the handler worked, 1.500 s worked for nobody'
     )
     at_once = left._replace(wasted=0.0, phase=Phase.QUEUED)
-    assert common(at_once).endswith('499 - left while waiting for a thread')
+    assert common(at_once).endswith("499 - left while waiting for a thread")
 
 
 def test_a_client_cannot_forge_a_line() -> None:
     line = common(record(target='/"\n1.2.3.4 - - \x1b[2J\x85\\'))
     assert line.isprintable()
-    assert r'/\"\x0a1.2.3.4 - - \x1b[2J\x85\\' in line
+    assert r"/\"\x0a1.2.3.4 - - \x1b[2J\x85\\" in line
 
 
 def test_what_is_not_known_is_a_dash() -> None:

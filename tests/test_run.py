@@ -158,11 +158,13 @@ def hangup_run(*args: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_program_that_fails_shows_its_own_traceback_and_nothing_of_ours(tmp_path: Any) -> None:
     script = tmp_path / "fails.py"
-    script.write_text(textwrap.dedent("""
+    script.write_text(
+        textwrap.dedent("""
         def fail():
             1 / 0
         fail()
-    """))
+    """)
+    )
     result = hangup_run(str(script))
     assert result.returncode == 1
     assert "ZeroDivisionError" in result.stderr

@@ -184,7 +184,9 @@ def test_a_malformed_request_is_refused_however_it_arrives(name: str) -> None:
     for pieces in ways_to_send(data):
         assert parse(pieces)[-1] == status
     good = b"GET /first HTTP/1.1\r\n" + HOST + b"\r\n"
-    assert [event if isinstance(event, int) else event[1] for event in parse([good + data])][:2] in (
+    assert [event if isinstance(event, int) else event[1] for event in parse([good + data])][
+        :2
+    ] in (
         ["/first", status],
         ["/first", "/"],  # refused in its body
     )

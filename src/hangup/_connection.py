@@ -621,7 +621,10 @@ class Connection:
         if request.fields.expects_continue and not exchange.body_in:
             # It may be waiting for a word that will not come (RFC 9110 §10.1.1).
             self.keep_open = False
-        if request.fields.length != CHUNKED and self.wire.body_remaining > self.config.max_discarded_body:
+        if (
+            request.fields.length != CHUNKED
+            and self.wire.body_remaining > self.config.max_discarded_body
+        ):
             self.keep_open = False
         return self.config.max_discarded_body
 

@@ -13,9 +13,7 @@ __all__ = ["Config"]
 
 
 def _setting(default: Any, text: str, *, least: float = 0, most: float = math.inf) -> Any:
-    return dataclasses.field(
-        default=default, metadata={"help": text, "least": least, "most": most}
-    )
+    return dataclasses.field(default=default, metadata={"help": text, "least": least, "most": most})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +61,8 @@ class Config:
         "unread request body that is discarded to keep a connection alive",
     )
     head_timeout: float = _setting(
-        30.0, "from a connection's first byte, or its opening, to the end of a request's head",
+        30.0,
+        "from a connection's first byte, or its opening, to the end of a request's head",
         least=0.01,
     )
     keep_alive_timeout: float = _setting(
@@ -75,9 +74,7 @@ class Config:
     body_timeout: float = _setting(
         60.0, "without a byte of a request's body while its handler waits for one", least=0.01
     )
-    write_timeout: float = _setting(
-        60.0, "without progress while an answer is sent", least=0.01
-    )
+    write_timeout: float = _setting(60.0, "without progress while an answer is sent", least=0.01)
     linger_timeout: float = _setting(
         # Apache's and nginx's lingering closes use 2 and 5 s.
         2.0,

@@ -99,7 +99,6 @@ class _Reporting:
             exchange.reported = True
             self.log_request(CLIENT_CLOSED_REQUEST)  # type: ignore[attr-defined]
 
-
     def flush_headers(self) -> None:
         """Send the head, or keep it for a moment so that the body's beginning goes with it."""
         connection = self._hangup
@@ -173,9 +172,7 @@ class BaseHTTPRequestHandler(_Reporting, _Stock):
 
     # -- a connection's life
 
-    def __init__(
-        self, request: Any, client_address: Any, server: Any, /, **options: Any
-    ) -> None:
+    def __init__(self, request: Any, client_address: Any, server: Any, /, **options: Any) -> None:
         if not isinstance(request, ClientSocket):
             super().__init__(request, client_address, server, **options)
             return
@@ -529,7 +526,9 @@ def adapt(factory: Any) -> Any:
     """
     if isinstance(factory, functools.partial):
         inner = adapt(factory.func)
-        return None if inner is None else functools.partial(inner, *factory.args, **factory.keywords)
+        return (
+            None if inner is None else functools.partial(inner, *factory.args, **factory.keywords)
+        )
     if not isinstance(factory, type) or not issubclass(factory, _Stock):
         return None
     if issubclass(factory, BaseHTTPRequestHandler):

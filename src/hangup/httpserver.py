@@ -98,9 +98,7 @@ class _HTTPDoor:
         handler = connection.handler
         if handler is None:
             if self._make is None:
-                self._server.RequestHandlerClass(
-                    connection.sock, connection.address, self._server
-                )
+                self._server.RequestHandlerClass(connection.sock, connection.address, self._server)
                 return
             handler = self._new_handler(connection)
         handler.serve_one()

@@ -52,7 +52,8 @@ class _Side:
             text=True,
         )
         self.readers = [
-            threading.Thread(target=read, daemon=True) for read in (self._read_events, self._read_log)
+            threading.Thread(target=read, daemon=True)
+            for read in (self._read_events, self._read_log)
         ]
         for reader in self.readers:
             reader.start()
@@ -220,7 +221,9 @@ def _show_logs(left: _Side, right: _Side) -> None:
 
 def _fold(lines: list[str], width: int) -> list[str]:
     return [
-        piece for line in lines for piece in textwrap.wrap(line, width, subsequent_indent="  ") or [""]
+        piece
+        for line in lines
+        for piece in textwrap.wrap(line, width, subsequent_indent="  ") or [""]
     ]
 
 
