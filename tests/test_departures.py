@@ -5,9 +5,9 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Peer, Serving, answer, descriptors, until
 
 import hangup
+from conftest import PATIENCE, Peer, Serving, answer, descriptors, until
 from hangup import ClientDisconnected, Config, Outcome, Phase
 
 TIMES = 20
@@ -145,7 +145,7 @@ def test_a_departure_costs_nothing(
         assert serving.get() == (200, b"ok")
     until(lambda: serving.connections() == 0, "every connection has closed")
     until(lambda: serving.engine.workers._busy == 0, "every handler has returned")
-    assert descriptors() <= before
+    until(lambda: descriptors() <= before, "every descriptor is back")
     captured = capfd.readouterr().err
     assert "Traceback" not in captured
     assert "Exception" not in captured

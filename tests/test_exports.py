@@ -42,6 +42,8 @@ ORDER = [
     "_streams",
     "_exchange",
     "_sendfile",
+    "_sender",
+    "_receiver",
     "_connection",
     "_pacer",
     "_watch",
@@ -86,9 +88,6 @@ def test_imports_go_one_way() -> None:
 def test_the_wire_does_no_io() -> None:
     tree = ast.parse((SOURCE / "_wire.py").read_text())
     imported = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not imported & {"socket", "threading", "time", "select", "os"}

@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Serving
 
 import hangup
+from conftest import Serving
 from hangup import _sendfile
 
 DATA = bytes(range(256)) * 400  # 100 KiB

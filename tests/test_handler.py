@@ -8,9 +8,9 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Serving, answer, until
 
 import hangup
+from conftest import PATIENCE, Serving, answer, until
 from hangup import ClientDisconnected, Config, Outcome
 
 Own = hangup.BaseHTTPRequestHandler
@@ -98,6 +98,7 @@ def test_a_body_that_stops_is_answered_with_408(serve: Any) -> None:
         peer.send(post("Content-Length: 10", body=b"half"))
         assert peer.response()[0].status == 408
         assert peer.read_to_end() == b""
+    assert serving.record().outcome is Outcome.TIMED_OUT
 
 
 def test_expect_100_continue_is_answered_before_the_body_comes(serve: Any, base: Any) -> None:
@@ -170,13 +171,11 @@ def test_an_exception_is_answered_with_500_unless_the_answer_had_begun(
     assert capfd.readouterr().err.count("Traceback") == 2
 
 
-def test_head_and_body_leave_in_one_send(
-    serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from hangup import _connection
+def test_head_and_body_leave_in_one_send(serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hangup import _sender
 
     sends: list[int] = []
-    send = _connection._send
+    send = _sender._send
 
     def note(sock: Any, data: Any, flags: int) -> int:
         sends.append(len(data))
@@ -187,7 +186,7 @@ def test_head_and_body_leave_in_one_send(
             answer(self)
 
     serving = serve(Handler)
-    monkeypatch.setattr(_connection, "_send", note)
+    monkeypatch.setattr(_sender, "_send", note)
     assert serving.get() == (200, b"ok")
     assert len(sends) == 1
 
@@ -210,7 +209,8 @@ def test_nagle_is_off_and_dead_peers_are_probed(serve: Any) -> None:
 
     serving = serve(Handler, config=Config(keepalive_idle=9, write_timeout=7))
     assert serving.get() == (200, b"ok")
-    assert options[0] and options[1]
+    assert options[0]
+    assert options[1]
     assert options[2:] == [9, 7000]
 
 

@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Peer, Serving, answer, until
 
 import hangup
+from conftest import PATIENCE, Peer, Serving, answer, until
 from hangup import Config, Outcome
 
 
@@ -116,7 +116,7 @@ def test_a_departure_from_http_server_is_noticed_while_its_handler_works(serve: 
             getattr(e, "client", None) and e.client.disconnected for e in list(entries.values())
         ),
         "noticed",
-    )  # noqa: E501
+    )
     go.release()
     assert serving.record().outcome is Outcome.LEFT
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import PATIENCE
 
+from conftest import PATIENCE
 from hangup import _poller
 from hangup._poller import EOF, GONE, READABLE, EpollPoller, PollPoller
 
@@ -72,9 +72,7 @@ def test_rst_is_told(poller: Any, pair: Any) -> None:
     assert wait(poller)[server.fileno()] & GONE
 
 
-def test_a_removed_socket_is_not_told_of_and_its_number_can_come_again(
-    poller: Any, pair: Any
-) -> None:
+def test_a_removed_socket_is_not_told_of_and_its_number_can_come_again(poller: Any, pair: Any) -> None:
     client, server = pair
     poller.add(server)
     poller.remove(server)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from conftest import PATIENCE, Peer
 
 #: Each program says on which port it listens, and of whose classes its server is.
@@ -225,9 +226,7 @@ def test_in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None
 
     for name in ("HTTPServer", "ThreadingHTTPServer", "BaseHTTPRequestHandler"):
         monkeypatch.setattr(http.server, name, getattr(http.server, name))
-    monkeypatch.setattr(
-        http.server, "SimpleHTTPRequestHandler", http.server.SimpleHTTPRequestHandler
-    )
+    monkeypatch.setattr(http.server, "SimpleHTTPRequestHandler", http.server.SimpleHTTPRequestHandler)
     monkeypatch.setattr(socketserver, "TCPServer", socketserver.TCPServer)
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -1,5 +1,6 @@
 """Bytes to events: every request whole, byte by byte, and with something behind it."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -184,9 +185,7 @@ def test_a_malformed_request_is_refused_however_it_arrives(name: str) -> None:
     for pieces in ways_to_send(data):
         assert parse(pieces)[-1] == status
     good = b"GET /first HTTP/1.1\r\n" + HOST + b"\r\n"
-    assert [event if isinstance(event, int) else event[1] for event in parse([good + data])][
-        :2
-    ] in (
+    assert [event if isinstance(event, int) else event[1] for event in parse([good + data])][:2] in (
         ["/first", status],
         ["/first", "/"],  # refused in its body
     )
@@ -275,14 +274,12 @@ def test_a_plain_answer_tells_its_length() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    names=st.lists(st.sampled_from(sorted([*GOOD, *BAD])), min_size=1, max_size=4), data=st.data()
-)
+@given(names=st.lists(st.sampled_from(sorted([*GOOD, *BAD])), min_size=1, max_size=4), data=st.data())
 def test_how_bytes_are_split_never_changes_what_they_say(names: list[str], data: Any) -> None:
     stream = b"".join((GOOD.get(name) or BAD[name])[0] for name in names)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=12))
     bounds = [0, *sorted(cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in itertools.pairwise(bounds)]
     assert parse([piece for piece in pieces if piece]) == parse([stream])
 
 

@@ -4,9 +4,9 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Serving, answer, until
 
 import hangup
+from conftest import PATIENCE, Serving, answer, until
 from hangup import Config, Outcome, Phase
 
 
@@ -90,9 +90,7 @@ def test_as_many_handlers_run_as_are_allowed_and_the_rest_waits_its_turn(serve: 
 
 
 @pytest.mark.parametrize("manner", ["rst", "fin"])
-def test_a_request_whose_client_left_while_it_waited_is_not_started(
-    serve: Any, manner: str
-) -> None:
+def test_a_request_whose_client_left_while_it_waited_is_not_started(serve: Any, manner: str) -> None:
     gate = Gate()
     serving = serve(gate.handler(), config=Config(max_threads=1))
     first = serving.connect().get("/slow")

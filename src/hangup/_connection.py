@@ -10,50 +10,38 @@ What others may touch
     While it is ``HANDLED`` the watching thread goes on seeing its events.  It marks them
     (``pending``), under ``watch.lock``, and tells the client's state; the owner looks at the mark,
     under the same lock, when it parks.  So no event is lost in between.
-
-    The pacer may send a head that waits for its body.  The head lies in the list ``_held``; whoever
-    pops it sends it, and the pop is atomic.  The pacer pops and sends with ``_pacing`` held, and puts
-    what the socket did not take into ``_rest``.  So an owner that finds its head gone takes that lock,
-    and then knows how far the head has come.
 """
 
 import enum
-import errno
 import math
-import os
 import select
 import socket
-from threading import Lock
+import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._exchange import Exchange
-from ._sendfile import send_file
 from ._poller import EOF, GONE, READABLE, wait_for
-from ._streams import ClientSocket, RequestStream
-from ._wire import CHUNKED, Request, Wire, plain_answer
-from .client import Client, ClientState, Departure
-from .exceptions import BadRequest, BodyTimeout, ClientDisconnected
-from .records import Outcome, Phase, RequestRecord
+from ._receiver import RECEIVE_SIZE, Receiver
+from ._sender import DONTWAIT
+from ._streams import ClientSocket
+from ._wire import CHUNKED, Request, plain_answer
+from .client import ClientState, Departure
+from .exceptions import BadRequest, ClientDisconnected
+from .records import Outcome, Phase
 
 if TYPE_CHECKING:
     from ._watch import Watch
 
 __all__ = ["Connection", "State"]
 
-# One read's size. A whole head and most bodies fit; the allocator serves it without mapping pages.
-RECEIVE_SIZE = 65536
 # Bytes that a lingering close reads and drops before it gives up on the client.
 LINGER_BYTES = 1024 * 1024
-# A held head is joined to the body's first bytes by copying, up to this size; beyond, by writev.
-JOIN_SIZE = 65536
+# Not to linger in the kernel either: what a deaf client didn't take is dropped at once, with an RST.
+_ABORT = struct.pack("ii", 1, 0)
 
-_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
-# The methods under ClientSocket's own, looked up once: they are on every request's way.
 _recv = socket.socket.recv
 _send = socket.socket.send
-
-_RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
 
 
 class State(enum.Enum):
@@ -65,75 +53,40 @@ class State(enum.Enum):
     CLOSED = "closed: nobody's"
 
 
-class Connection:
+class Connection(Receiver):
     """One client's connection.  See this module's text for who may call what, and when."""
 
     __slots__ = (
         "_budget",
-        "_drained",
-        "_held",
-        "_holding",
-        "_pacing",
-        "_raw",
-        "_rest",
-        "_stream",
         "_unsettled",
         "address",
         "blocking",
-        "client",
-        "config",
         "deadline",
-        "exchange",
         "handler",
         "idle_timeout",
-        "io_timeout",
-        "keep_open",
         "pending",
         "refusal",
-        "request",
-        "sock",
         "state",
-        "watch",
-        "wire",
     )
 
-    def __init__(
-        self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool = False
-    ) -> None:
-        config = watch.config
-        self.sock = sock
+    def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool = False) -> None:
+        super().__init__(sock, address, watch, raw=raw)
         sock.connection = self
         self.address = address
-        self.client = Client(address)
-        self.config = config
-        self.watch = watch
-        self.wire = Wire(config)
         self.state = State.IDLE
         #: What the poller has told since the owner last looked.
         self.pending = 0
-        self.deadline = monotonic() + config.head_timeout
-        self.request: Request | None = None
+        self.deadline = monotonic() + self.config.head_timeout
         self.refusal: BadRequest | None = None
-        self.exchange: Exchange | None = None
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
         #: Whatever the front door keeps for this connection between requests.
         self.handler: Any = None
-        #: May another request follow? Anybody who handles this one may say no.
-        self.keep_open = True
-        #: What the handler set with ``settimeout``, in seconds, or None.
-        self.io_timeout: float | None = None
         #: How long it may be idle, in seconds.
-        self.idle_timeout = config.keep_alive_timeout
-        self._raw = raw
-        self._stream: RequestStream | None = None
-        self._drained = False
+        self.idle_timeout = self.config.keep_alive_timeout
+        # Bytes that may still be read and dropped, of a body or of a closing connection.
         self._budget = 0
-        self._pacing: Lock | None = None
-        self._held: list[bytes] = []
-        #: Whether the owner has held a head back and not sent it since.
-        self._holding = False
-        self._rest = b""
+        # Exchanges that have ended, but whose client may have left before that; see end_exchange.
         self._unsettled: list[Exchange] | None = None
 
     # -- the watching thread
@@ -204,7 +157,7 @@ class Connection:
         exchange.status = 408
         exchange.head_out = len(head)
         try:
-            exchange.out = _send(self.sock, head + body, _DONTWAIT)
+            exchange.out = _send(self.sock, head + body, DONTWAIT)
         except OSError:
             pass  # It is late, and does not listen.
         self._tell(exchange, Outcome.TIMED_OUT)
@@ -260,32 +213,6 @@ class Connection:
         self.state = State.HANDLED
         return True
 
-    def _receive_available(self) -> bool:
-        """One read; False when nothing has come, or the client has left."""
-        try:
-            data = _recv(self.sock, RECEIVE_SIZE, _DONTWAIT)
-        except BlockingIOError:
-            self._mark_drained()
-            return False
-        except OSError:
-            self._left(Departure.RESET)
-            return False
-        if len(data) < RECEIVE_SIZE:
-            if not data:
-                self._drained = True
-                self._left(Departure.FIN)
-                return False
-            self._drained = True
-            if self.watch.rearm is not None:
-                self.watch.rearm(self.sock)
-        self.wire.receive(data)
-        return True
-
-    def _mark_drained(self) -> None:
-        self._drained = True
-        if self.watch.rearm is not None:
-            self.watch.rearm(self.sock)
-
     def _discard_body(self) -> bool:
         """Drop what has come of an unread body; True at its end."""
         wire = self.wire
@@ -317,253 +244,6 @@ class Connection:
         elif self._stream is not None:
             self.wire.put_back(self._stream.take_buffer())
 
-    # -- the handling thread: bytes in
-
-    @property
-    def stream(self) -> RequestStream:
-        """What a handler reads: the request's body, or everything (a raw connection, an upgrade)."""
-        return self._stream or self.open_stream()
-
-    def open_stream(self, *, head_first: bool = False) -> RequestStream:
-        """Begin to read the current request; with its head, for a handler that parses it itself."""
-        fd = self.sock.fileno()
-        if self._raw:
-            stream = RequestStream(self._more_raw, fd=fd)
-        elif head_first and self.request is not None:
-            stream = RequestStream(self._more_body, self.request.head, fd)
-        else:
-            stream = RequestStream(self._more_body, fd=fd)
-        self._stream = stream
-        return stream
-
-    def _more_body(self) -> bytes:
-        wire = self.wire
-        while True:
-            data = wire.read_body()
-            if data or wire.body_ended:
-                if self.exchange is not None:
-                    self.exchange.body_in += len(data)
-                return data
-            wire.receive(self._receive(self.config.body_timeout))
-
-    def _more_raw(self) -> bytes:
-        data = self.wire.take_raw()
-        if not data:
-            try:
-                data = self._receive(self.config.body_timeout)
-            except ClientDisconnected:
-                if self.client.state is ClientState.GONE:
-                    raise
-                return b""  # FIN: a file's ordinary end
-        if self.exchange is not None:
-            self.exchange.body_in += len(data)
-        return data
-
-    def upgrade(self) -> None:
-        """From here on the bytes are another protocol's: the request's stream has no end."""
-        self.wire.forget_body()
-        self.keep_open = False
-        self.stream.continue_with(self._more_raw)
-
-    def _receive(self, timeout: float) -> bytes:
-        """The next bytes, waiting for them.
-
-        Raises :exc:`~hangup.ClientDisconnected` at FIN and RST, :exc:`BodyTimeout` after
-        ``timeout`` seconds, or the handler's own, without a byte.
-        """
-        if self._holding:
-            self.flush()
-        if self.io_timeout is not None:
-            timeout = self.io_timeout
-        exchange = self.exchange
-        while True:
-            try:
-                data = _recv(self.sock, RECEIVE_SIZE, _DONTWAIT)
-            except BlockingIOError:
-                self._mark_drained()
-                if exchange is not None and exchange.phase is Phase.WORKING:
-                    exchange.phase = Phase.BODY
-                if not wait_for(self.sock, select.POLLIN, timeout):
-                    raise BodyTimeout("timed out") from None
-            except OSError as error:
-                raise self._lost(error) from error
-            else:
-                break
-        if exchange is not None and exchange.phase is Phase.BODY:
-            exchange.phase = Phase.WORKING
-        if data:
-            self._drained = False
-            return data
-        if exchange is not None and not exchange.answer_began:
-            exchange.phase = Phase.BODY
-        self._left(Departure.FIN)
-        raise ClientDisconnected("the client left before its request was complete")
-
-    # -- the handling thread: bytes out
-
-    def hold(self, head: bytes) -> None:
-        """Keep a head back for a moment, so that it leaves together with the body's beginning.
-
-        If the body takes longer, the pacer sends the head by itself.
-        """
-        if self._holding:
-            self.flush()
-        if self._pacing is None:
-            self._pacing = Lock()
-        self._holding = True
-        self._held.append(head)
-        pacer = self.watch.pacer
-        if pacer.asleep:
-            pacer.nudge()
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether a handler gets every byte, and parses for itself."""
-        return self._raw
-
-    @property
-    def holds_head(self) -> bool:
-        """Whether a head waits for its body."""
-        return self._holding
-
-    def _take_held(self) -> bytes:
-        """The head that was held back, or what the pacer could not send of it."""
-        self._holding = False
-        try:
-            return self._held.pop()
-        except IndexError:
-            assert self._pacing is not None
-            with self._pacing:
-                rest, self._rest = self._rest, b""
-                return rest
-
-    def take_back(self) -> None:
-        """Forget the head that is held back: it will not be sent."""
-        if self._holding:
-            self._take_held()
-
-    def flush(self) -> None:
-        """Send what is held back."""
-        if self._holding:
-            self.send(b"")
-
-    def send_held(self) -> None:
-        """Send a head whose body takes its time.  The pacer calls this; it does not wait."""
-        pacing = self._pacing
-        if pacing is None:
-            return
-        with pacing:
-            try:
-                head = self._held.pop()
-            except IndexError:
-                return  # Its owner has sent it just now.
-            try:
-                sent = _send(self.sock, head, _DONTWAIT)
-            except OSError:
-                sent = 0  # A full buffer, or a departed client: its owner will meet it.
-            self._rest = head[sent:]
-            exchange = self.exchange
-            if exchange is not None:
-                exchange.note_sent(head, sent)
-
-    def send(self, data: bytes | memoryview) -> None:
-        """Send everything.
-
-        Raises :exc:`~hangup.ClientDisconnected` if the client is gone, or takes nothing for
-        ``write_timeout`` seconds.
-        """
-        if self._holding:
-            head = self._take_held()
-            if len(data) > JOIN_SIZE:
-                self.send(head)
-            else:
-                data = head + data
-        if not data:
-            return
-        if self.client.state is ClientState.GONE:
-            raise ClientDisconnected
-        try:
-            sent = _send(self.sock, data, _DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise self._lost(error) from error
-        exchange = self.exchange
-        if exchange is not None:
-            exchange.note_sent(data, sent)
-        if sent < len(data):
-            self._send_rest(memoryview(data)[sent:])
-
-    def _send_rest(self, rest: memoryview) -> None:
-        while rest:
-            self._wait_writable()
-            try:
-                sent = _send(self.sock, rest, _DONTWAIT)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise self._lost(error) from error
-            if self.exchange is not None:
-                self.exchange.note_sent(rest, sent)
-            rest = rest[sent:]
-
-    def _wait_writable(self) -> None:
-        timeout = self.config.write_timeout if self.io_timeout is None else self.io_timeout
-        if not wait_for(self.sock, select.POLLOUT, timeout):
-            self._left(Departure.WRITE_TIMEOUT)
-            raise ClientDisconnected(f"the client read nothing for {timeout:g} s", errno.ETIMEDOUT)
-
-    def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
-        """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""
-        if self.client.state is ClientState.GONE:
-            raise ClientDisconnected
-        while True:
-            try:
-                sent = os.sendfile(self.sock.fileno(), descriptor, offset, count)
-            except BlockingIOError:
-                self._wait_writable()
-            except OSError as error:
-                raise self._lost(error) from error
-            else:
-                if self.exchange is not None:
-                    self.exchange.out += sent
-                return sent
-
-    def send_file(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Send ``count`` bytes of an open binary file, or all, from ``offset``; return how many.
-
-        Through ``os.sendfile`` where the platform has it and the file is a real one.
-        """
-        return send_file(self, file, offset, count)
-
-    # -- departures, and the end
-
-    def _left(self, how: Departure) -> None:
-        """The client left.  Any thread that notices."""
-        exchange = self.exchange
-        if exchange is not None:
-            exchange.note_left()
-        if how is Departure.FIN:
-            self.client.note_eof()
-        else:
-            self.client.note_gone(how)
-
-    def _lost(self, error: OSError) -> ClientDisconnected:
-        """The one place where an error of the operating system becomes a departure."""
-        code = error.errno or errno.EPIPE
-        if code in _RESETS:
-            how = Departure.RESET
-        elif code == errno.ETIMEDOUT:
-            how = Departure.UNREACHABLE
-        else:
-            how = Departure.WRITE_FAILED
-        self._left(how)
-        return ClientDisconnected(f"the client left: {error.strerror or error}", code)
-
-    def set_io_timeout(self, value: float | None) -> None:
-        """A handler's ``settimeout``: the deadline of each read and write, None for the config's."""
-        self.io_timeout = value
-
     def hang_up_after_answer(self) -> None:
         """No request follows this one."""
         self.keep_open = False
@@ -585,7 +265,8 @@ class Connection:
         """The handler takes the descriptor for itself."""
         self.flush()
         self.keep_open = False
-        self.watch.forget(self)
+        if self.watch.forget(self):
+            self.watch.closed(self)
 
     def end_exchange(self, *, keep_open: bool) -> None:
         """The handler has answered: tell of it, once.
@@ -602,18 +283,17 @@ class Connection:
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
+        exchange.end()
         request = self.request
         if request is not None and request.fields.length:
             self._budget = self._discard_budget(request, exchange)
         self.request = None
-        if exchange.refused:
-            self._tell(exchange, Outcome.REFUSED)
-        elif self.client.state is ClientState.EOF and exchange.left_phase is not None:
-            self._unsettled = [*(self._unsettled or ()), exchange]
-        elif self.client.state is ClientState.GONE:
+        if self.client.state is ClientState.GONE:
             self._tell(exchange, Outcome.LEFT)
+        elif self.client.state is ClientState.EOF:
+            self._unsettled = [*(self._unsettled or ()), exchange]
         else:
-            self._tell(exchange, Outcome.FAILED if exchange.failed else Outcome.ANSWERED)
+            self._tell(exchange, exchange.outcome)
 
     def _discard_budget(self, request: Request, exchange: Exchange) -> int:
         if self.wire.body_ended:
@@ -673,8 +353,9 @@ class Connection:
         """
         if self.state is not State.HANDLED:
             return  # It was finished before, and has another owner now.
-        client = self.client
-        if client.state is ClientState.GONE:
+        if self.client.state is ClientState.GONE:
+            if self.client.reason is Departure.WRITE_TIMEOUT:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             self._settle(Outcome.LEFT)
             self.close()
             return
@@ -720,7 +401,7 @@ class Connection:
         """Read and drop what has come; True when there is nothing more to wait for."""
         while self._budget > 0:
             try:
-                data = _recv(self.sock, RECEIVE_SIZE, _DONTWAIT)
+                data = _recv(self.sock, RECEIVE_SIZE, DONTWAIT)
             except BlockingIOError:
                 self._mark_drained()
                 return False
@@ -735,7 +416,7 @@ class Connection:
 
     def _settle(self, outcome: Outcome) -> None:
         for exchange in self._unsettled or ():
-            self._tell(exchange, Outcome.FAILED if exchange.failed else outcome)
+            self._tell(exchange, exchange.outcome if outcome is Outcome.ANSWERED else outcome)
         self._unsettled = None
 
     def _tell(self, exchange: Exchange, outcome: Outcome) -> None:

@@ -20,16 +20,16 @@ class Exchange:
     __slots__ = (
         "began",
         "body_in",
-        "failed",
+        "ended_at",
         "head_in",
         "head_out",
         "left_phase",
         "method",
         "out",
+        "outcome",
         "phase",
         "protocol",
         "ready_at",
-        "refused",
         "reported",
         "started_at",
         "status",
@@ -47,8 +47,9 @@ class Exchange:
         self.body_in = 0
         self.out = 0
         self.head_out = 0
-        self.failed = False
-        self.refused = False
+        #: How it ends, if its client stays.
+        self.outcome = Outcome.ANSWERED
+        self.ended_at = 0.0
         #: Whether a handler has written its own line about this request (``log_request``).
         self.reported = False
         #: The handling thread's name, if its owner has told.
@@ -68,6 +69,10 @@ class Exchange:
         self.phase = Phase.WORKING
         if client.state is not ClientState.OPEN:
             self.left_phase = Phase.WORKING
+
+    def end(self) -> None:
+        """The handler is done with it."""
+        self.ended_at = monotonic()
 
     def note_left(self) -> None:
         """The client leaves now."""
@@ -90,8 +95,8 @@ class Exchange:
         self.out += count
 
     def record(self, client: Client, outcome: Outcome) -> RequestRecord:
-        """The record of this exchange, which ends here."""
-        now = monotonic()
+        """The record of this exchange, which has ended so."""
+        now = self.ended_at or monotonic()
         began_at = self.ready_at
         started_at = self.started_at
         left_at = None

@@ -243,9 +243,9 @@ class PollPoller(_Waker):
         super().close()
 
 
-def _choose() -> Callable[[], Poller]:
+def _choose() -> Any:
     """The best poller of this system; ``HANGUP_POLLER`` (epoll, kqueue, poll) forces one."""
-    pollers: dict[str, Callable[[], Poller]] = {}
+    pollers: dict[str, Any] = {}
     if hasattr(select, "epoll"):
         pollers["epoll"] = EpollPoller
     if hasattr(select, "kqueue"):  # pragma: no cover - BSD and macOS
@@ -256,7 +256,8 @@ def _choose() -> Callable[[], Poller]:
 
 def new_poller() -> Poller:
     """A poller of the kind that suits this system."""
-    return _choose()()
+    poller: Poller = _choose()()
+    return poller
 
 
 def wait_for(sock: socket.socket, events: int, timeout: float) -> bool:

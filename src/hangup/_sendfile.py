@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._connection import Connection
+    from ._sender import Sender
 
 __all__ = ["send_file"]
 
@@ -14,10 +14,10 @@ _CALL_SIZE = 1024 * 1024
 _PIECE_SIZE = 65536
 
 
-def send_file(connection: "Connection", file: Any, offset: int, count: int | None) -> int:
+def send_file(connection: "Sender", file: Any, offset: int, count: int | None) -> int:
     """Send ``count`` bytes of ``file`` from ``offset`` (to its end, if None); return how many.
 
-    Raises :exc:`~hangup.ClientDisconnected` as :meth:`Connection.send` does.
+    Raises :exc:`~hangup.ClientDisconnected` as :meth:`Sender.send` does.
     """
     connection.flush()
     try:
@@ -42,7 +42,7 @@ def send_file(connection: "Connection", file: Any, offset: int, count: int | Non
     return sent
 
 
-def _send_pieces(connection: "Connection", file: Any, offset: int, count: int | None) -> int:
+def _send_pieces(connection: "Sender", file: Any, offset: int, count: int | None) -> int:
     """For what is a file only to Python."""
     if offset:
         file.seek(offset)

@@ -61,7 +61,7 @@ class RequestStream(io.BufferedIOBase):
         if self.closed:
             raise ValueError("I/O operation on closed file.")
 
-    def peek(self, size: int = 0) -> bytes:
+    def peek(self, size: int = 0, /) -> bytes:  # noqa: ARG002
         """What is buffered, after at most one wait for it to be something."""
         self._check_open()
         if not self._buffer:
@@ -193,17 +193,17 @@ class ClientSocket(socket.socket):
         view[: len(data)] = data
         return len(data)
 
-    def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:
+    def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:  # noqa: ARG002
         self.sendall(data)
         return memoryview(data).nbytes
 
-    def sendall(self, data: "ReadableBuffer", flags: int = 0, /) -> None:
+    def sendall(self, data: "ReadableBuffer", flags: int = 0, /) -> None:  # noqa: ARG002
         self.connection.send(data if isinstance(data, bytes) else memoryview(data).cast("B"))
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         return self.connection.send_file(file, offset, count)
 
-    def makefile(self, mode: str = "r", buffering: int | None = None, **text: Any) -> Any:  # type: ignore[override]
+    def makefile(self, mode: str = "r", buffering: int | None = None, **text: Any) -> Any:
         if not set(mode) <= {"r", "w", "b"}:
             raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
         reading, writing = "r" in mode or "w" not in mode, "w" in mode
@@ -213,7 +213,7 @@ class ClientSocket(socket.socket):
             size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
             writer = io.BufferedWriter(writer, size)
         if reading and writing:
-            both: Any = io.BufferedRWPair(reader, writer)  # type: ignore[arg-type]
+            both: Any = io.BufferedRWPair(reader, writer)
         else:
             both = reader if reading else writer
         return both if "b" in mode else io.TextIOWrapper(both, **text)
@@ -224,7 +224,7 @@ class ClientSocket(socket.socket):
     def gettimeout(self) -> float | None:
         return self.connection.io_timeout
 
-    def setblocking(self, flag: bool, /) -> None:
+    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001
         self.connection.set_io_timeout(None if flag else 0.0)
 
     def shutdown(self, how: int, /) -> None:

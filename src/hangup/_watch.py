@@ -12,14 +12,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ._connection import Connection, State
 from ._exchange import Exchange
-from ._pacer import Pacer
 from ._poller import Poller
 from .config import Config
 from .records import RequestRecord
+
+if TYPE_CHECKING:
+    from ._pacer import Pacer
 
 __all__ = ["Accept", "Listener", "Watch"]
 

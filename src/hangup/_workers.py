@@ -16,11 +16,14 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
-from ._exchange import Exchange
 from ._watch import Watch
+
+if TYPE_CHECKING:
+    from ._exchange import Exchange
 
 __all__ = ["SerialWorkers", "Workers"]
 
@@ -56,7 +59,7 @@ class Workers:
     ``_table`` holds the baton while the leader is inside a handler, under the leader's name: the
     leader takes up its own alone, for by then there may lie another's.  Whoever takes it leads; that
     is one atomic operation.  The pacer takes it with ``_lock`` held, so that whoever misses its baton
-    and then takes the lock sees the pacer's work done.  ``_average`` is written by every thread without a
+    and then takes the lock sees the pacer's work done.  ``_average`` is written by all threads without a
     lock: a lost update changes nothing that matters.
     """
 
@@ -293,12 +296,12 @@ class SerialWorkers(Workers):
     """
 
     def __init__(
-        self, watch: Watch, serve: Callable[[Connection], None], max_threads: int, name: str
+        self, watch: Watch, serve: Callable[[Connection], None], _max_threads: int, name: str
     ) -> None:
         super().__init__(watch, serve, 0, name)
         self._arrived = threading.Semaphore(0)
 
-    def _promote(self, me: _Worker, connection: Connection) -> bool:
+    def _promote(self, _me: _Worker, connection: Connection) -> bool:
         with self._lock:
             self._backlog.put(connection)
         self._arrived.release()

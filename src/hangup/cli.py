@@ -45,8 +45,8 @@ def demo(work: float) -> None:
 def run(module: bool, script: str, args: tuple[str, ...]) -> None:  # noqa: FBT001
     """Run a program of http.server's on hangup, unchanged.
 
-    SCRIPT finds hangup's classes where it imports http.server's, and so does what it uses: xmlrpc.server,
-    wsgiref.simple_server, prometheus_client and the like.
+    SCRIPT finds hangup's classes where it imports http.server's, and so do xmlrpc.server,
+    wsgiref.simple_server, prometheus_client and whatever else it uses.
     """
     try:
         sys.exit((run_module if module else run_script)(script, args))

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import urllib.parse
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, BinaryIO, NamedTuple
 
@@ -142,9 +142,9 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, http.server.SimpleHTTPReq
         except (TypeError, IndexError, OverflowError, ValueError):
             return False
         if since.tzinfo is None:
-            since = since.replace(tzinfo=timezone.utc)
-        changed = datetime.fromtimestamp(status.st_mtime, timezone.utc).replace(microsecond=0)
-        return since.tzinfo is timezone.utc and changed <= since
+            since = since.replace(tzinfo=UTC)
+        changed = datetime.fromtimestamp(status.st_mtime, UTC).replace(microsecond=0)
+        return since.tzinfo is UTC and changed <= since
 
     def _wanted_part(self, status: os.stat_result) -> _Part | None:
         """The part that ``Range`` asks for, or all; None if the file has no such part.

@@ -20,12 +20,11 @@ import socketserver
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from http.client import HTTPMessage
 from typing import TYPE_CHECKING, Any
 
 from ._connection import Connection
 from ._streams import AnswerStream, ClientSocket, RequestStream
-from .records import CLIENT_CLOSED_REQUEST
+from .records import CLIENT_CLOSED_REQUEST, Outcome
 
 if TYPE_CHECKING:
     from .exceptions import BadRequest
@@ -308,7 +307,7 @@ class BaseHTTPRequestHandler(_Reporting, _Stock):
         connection = self._hangup
         assert connection is not None
         assert connection.exchange is not None
-        connection.exchange.refused = True
+        connection.exchange.outcome = Outcome.REFUSED
         connection.keep_open = False
         self.command = self.path = self.requestline = ""
         self.request_version = self.protocol_version
@@ -398,7 +397,7 @@ class BaseHTTPRequestHandler(_Reporting, _Stock):
         """The time, or now, as HTTP writes it (RFC 9110 §5.6.7)."""
         if timestamp is None:
             return _http_date(int(time.time()))
-        return super().date_time_string(timestamp)  # type: ignore[arg-type]
+        return super().date_time_string(timestamp)
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Called by :meth:`send_response`, to be overridden; see the documentation on logging."""
@@ -452,7 +451,7 @@ class _Adapter(_Reporting):
         self._own_log = self._writes_own_log()
         if self._hangup is not None and self.timeout is not None:  # type: ignore[attr-defined]
             self._hangup.idle_timeout = self.timeout  # type: ignore[attr-defined]
-        if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined,has-type]  # noqa: SLF001
+        if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined]  # noqa: SLF001
             self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
 
     def handle(self) -> None:
@@ -512,7 +511,7 @@ _OUR_LOG_REQUESTS = (
 )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _adapted(cls: type) -> type:
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     return type(cls.__name__, (_Adapter, cls), names)
@@ -526,14 +525,12 @@ def adapt(factory: Any) -> Any:
     """
     if isinstance(factory, functools.partial):
         inner = adapt(factory.func)
-        return (
-            None if inner is None else functools.partial(inner, *factory.args, **factory.keywords)
-        )
+        return None if inner is None else functools.partial(inner, *factory.args, **factory.keywords)
     if not isinstance(factory, type) or not issubclass(factory, _Stock):
         return None
     if issubclass(factory, BaseHTTPRequestHandler):
         return factory
-    return _adapted(factory)
+    return _adapted(factory)  # type: ignore[arg-type]
 
 
 def is_wire_handler(factory: Any) -> bool:

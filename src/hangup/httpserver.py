@@ -194,9 +194,7 @@ class _OnEngine(socketserver.TCPServer):
 
     def _new_engine(self, *, serial: bool) -> Server:
         self._door = _HTTPDoor(self)
-        return Server(
-            self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
-        )
+        return Server(self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access)
 
     # -- serve_forever and shutdown
 

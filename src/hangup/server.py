@@ -18,7 +18,7 @@ from ._wire import plain_answer
 from ._workers import SerialWorkers, Workers
 from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected
-from .records import RequestRecord
+from .records import Outcome, RequestRecord
 
 __all__ = ["Door", "Server", "tune_listener"]
 
@@ -167,27 +167,27 @@ class Server:
         if isinstance(error, ClientDisconnected):
             pass  # An ordinary event.
         elif isinstance(error, BadRequest):
-            self._answer(connection, error.status, error.reason)
+            self._answer(connection, Outcome.REFUSED, error.status, error.reason)
         elif isinstance(error, BodyTimeout):
-            self._answer(connection, 408, "Request Timeout")
+            self._answer(connection, Outcome.TIMED_OUT, 408, "Request Timeout")
         elif connection.client.disconnected:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
-            if connection.exchange is not None:
-                connection.exchange.failed = True
             self._door.failed(connection, error)
-            self._answer(connection, 500, "Internal Server Error")
+            self._answer(connection, Outcome.FAILED, 500, "Internal Server Error")
         self._end(connection)
 
     @staticmethod
-    def _answer(connection: Connection, status: int, reason: str) -> None:
+    def _answer(connection: Connection, outcome: Outcome, status: int, reason: str) -> None:
         """Answer in the handler's place, if no byte of its own answer is out."""
         exchange = connection.exchange
-        if exchange is None or exchange.answer_began:
+        if exchange is None:
+            return
+        exchange.outcome = outcome
+        if exchange.answer_began:
             return
         connection.take_back()
         exchange.status = status
-        exchange.refused = status < 500
         head, body = plain_answer(status, reason)
         exchange.head_out = len(head)
         try:

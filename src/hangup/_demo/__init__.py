@@ -52,8 +52,7 @@ class _Side:
             text=True,
         )
         self.readers = [
-            threading.Thread(target=read, daemon=True)
-            for read in (self._read_events, self._read_log)
+            threading.Thread(target=read, daemon=True) for read in (self._read_events, self._read_log)
         ]
         for reader in self.readers:
             reader.start()
@@ -121,12 +120,7 @@ class _Side:
 
     @property
     def clean(self) -> bool:
-        return (
-            self.answered
-            and not self.tracebacks
-            and not self.died
-            and len(self.departure_lines) == 1
-        )
+        return self.answered and not self.tracebacks and not self.died and len(self.departure_lines) == 1
 
 
 class _Curl:
@@ -221,9 +215,7 @@ def _show_logs(left: _Side, right: _Side) -> None:
 
 def _fold(lines: list[str], width: int) -> list[str]:
     return [
-        piece
-        for line in lines
-        for piece in textwrap.wrap(line, width, subsequent_indent="  ") or [""]
+        piece for line in lines for piece in textwrap.wrap(line, width, subsequent_indent="  ") or [""]
     ]
 
 

@@ -1,0 +1,160 @@
+"""A connection's way in: what a handler reads of its request, and how long it waits for it.
+
+Used by the connection's owner alone.
+"""
+
+import errno
+import select
+import socket
+from typing import TYPE_CHECKING, Any
+
+from ._poller import wait_for
+from ._sender import DONTWAIT, Sender
+from ._streams import ClientSocket, RequestStream
+from ._wire import Request, Wire
+from .client import ClientState, Departure
+from .exceptions import BodyTimeout, ClientDisconnected
+from .records import Phase
+
+if TYPE_CHECKING:
+    from ._watch import Watch
+
+__all__ = ["Receiver"]
+
+# One read's size. A whole head and most bodies fit; the allocator serves it without mapping pages.
+RECEIVE_SIZE = 65536
+
+_recv = socket.socket.recv
+
+
+class Receiver(Sender):
+    """The receiving half of a connection.
+
+    A *raw* connection gives its handler every byte, and lets it parse for itself.
+    """
+
+    __slots__ = ("_drained", "_raw", "_stream", "keep_open", "request", "wire")
+
+    def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
+        super().__init__(sock, address, watch)
+        self.wire = Wire(watch.config)
+        self.request: Request | None = None
+        #: May another request follow? Anybody who handles this one may say no.
+        self.keep_open = True
+        self._raw = raw
+        self._stream: RequestStream | None = None
+        #: Whether all has been read that had come when somebody last looked.
+        self._drained = False
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether a handler gets every byte, and parses for itself."""
+        return self._raw
+
+    @property
+    def stream(self) -> RequestStream:
+        """What a handler reads: the request's body, or everything (a raw connection, an upgrade)."""
+        return self._stream or self.open_stream()
+
+    def open_stream(self, *, head_first: bool = False) -> RequestStream:
+        """Begin to read the current request; with its head, for a handler that parses it itself."""
+        fd = self.sock.fileno()
+        if self._raw:
+            stream = RequestStream(self._more_raw, fd=fd)
+        elif head_first and self.request is not None:
+            stream = RequestStream(self._more_body, self.request.head, fd)
+        else:
+            stream = RequestStream(self._more_body, fd=fd)
+        self._stream = stream
+        return stream
+
+    def _more_body(self) -> bytes:
+        wire = self.wire
+        while True:
+            data = wire.read_body()
+            if data or wire.body_ended:
+                if self.exchange is not None:
+                    self.exchange.body_in += len(data)
+                return data
+            wire.receive(self._receive(self.config.body_timeout))
+
+    def _more_raw(self) -> bytes:
+        data = self.wire.take_raw()
+        if not data:
+            try:
+                data = self._receive(self.config.body_timeout)
+            except ClientDisconnected:
+                if self.client.state is ClientState.GONE:
+                    raise
+                return b""  # FIN: a file's ordinary end
+        if self.exchange is not None:
+            self.exchange.body_in += len(data)
+        return data
+
+    def upgrade(self) -> None:
+        """From here on the bytes are another protocol's: the request's stream has no end."""
+        self.wire.forget_body()
+        self.keep_open = False
+        self.stream.continue_with(self._more_raw)
+
+    def _receive(self, timeout: float) -> bytes:
+        """The next bytes, waiting for them.
+
+        Raises :exc:`~hangup.ClientDisconnected` at FIN and RST, :exc:`BodyTimeout` after
+        ``timeout`` seconds, or the handler's own, without a byte.
+        """
+        if self._holding:
+            self.flush()
+        if self.io_timeout is not None:
+            timeout = self.io_timeout
+        exchange = self.exchange
+        while True:
+            try:
+                data = _recv(self.sock, RECEIVE_SIZE, DONTWAIT)
+            except BlockingIOError:
+                self._mark_drained()
+                if timeout == 0.0:
+                    raise BlockingIOError(errno.EAGAIN, "nothing has come") from None
+                if exchange is not None and exchange.phase is Phase.WORKING:
+                    exchange.phase = Phase.BODY
+                if not wait_for(self.sock, select.POLLIN, timeout):
+                    raise BodyTimeout("timed out") from None
+            except OSError as error:
+                raise self._lost(error) from error
+            else:
+                break
+        if exchange is not None and exchange.phase is Phase.BODY:
+            exchange.phase = Phase.WORKING
+        if data:
+            self._drained = False
+            return data
+        if exchange is not None and not exchange.answer_began:
+            exchange.phase = Phase.BODY
+        self._left(Departure.FIN)
+        raise ClientDisconnected("the client left before its request was complete")
+
+    def _receive_available(self) -> bool:
+        """One read; False when nothing has come, or the client has left."""
+        try:
+            data = _recv(self.sock, RECEIVE_SIZE, DONTWAIT)
+        except BlockingIOError:
+            self._mark_drained()
+            return False
+        except OSError:
+            self._left(Departure.RESET)
+            return False
+        if len(data) < RECEIVE_SIZE:
+            if not data:
+                self._drained = True
+                self._left(Departure.FIN)
+                return False
+            self._drained = True
+            if self.watch.rearm is not None:
+                self.watch.rearm(self.sock)
+        self.wire.receive(data)
+        return True
+
+    def _mark_drained(self) -> None:
+        self._drained = True
+        if self.watch.rearm is not None:
+            self.watch.rearm(self.sock)

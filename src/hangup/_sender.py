@@ -1,0 +1,225 @@
+"""A connection's way out: what is sent, when, and what its errors mean.
+
+Used by the connection's owner, but for :meth:`Sender.send_held`, which the pacer calls.
+
+A head waits in the list ``_held`` for the body's beginning.  Whoever pops it sends it, and the pop is
+atomic.  The pacer pops and sends with ``_pacing`` held, and puts what the socket did not take into
+``_rest``.  So an owner that finds its head gone takes that lock, and knows how far the head has come.
+"""
+
+import errno
+import os
+import select
+import socket
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from ._poller import wait_for
+from ._sendfile import send_file
+from ._streams import ClientSocket
+from .client import Client, ClientState, Departure
+from .exceptions import ClientDisconnected
+
+if TYPE_CHECKING:
+    from ._exchange import Exchange
+    from ._watch import Watch
+
+__all__ = ["Sender"]
+
+# A held head is joined to the body's first bytes by copying, up to this size; beyond, the copy would
+# cost more than a second send.
+JOIN_SIZE = 65536
+
+# By flag and not by the descriptor's mode, which handlers and their children rely on.
+DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+# The method under ClientSocket's own, looked up once: it is on every request's way.
+_send = socket.socket.send
+
+_RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
+
+
+class Sender:
+    """The sending half of a connection, and the boundary where errors become departures."""
+
+    __slots__ = (
+        "_held",
+        "_holding",
+        "_pacing",
+        "_rest",
+        "client",
+        "config",
+        "exchange",
+        "io_timeout",
+        "sock",
+        "watch",
+    )
+
+    def __init__(self, sock: ClientSocket, address: Any, watch: "Watch") -> None:
+        self.sock = sock
+        self.client = Client(address)
+        self.config = watch.config
+        self.watch = watch
+        self.exchange: Exchange | None = None
+        #: What the handler set with ``settimeout``, in seconds; None for the config's limits.
+        self.io_timeout: float | None = None
+        self._pacing: Lock | None = None
+        self._held: list[bytes] = []
+        #: Whether the owner has held a head back and not sent it since.
+        self._holding = False
+        self._rest = b""
+
+    def hold(self, head: bytes) -> None:
+        """Keep a head back for a moment, so that it leaves together with the body's beginning.
+
+        If the body takes longer, the pacer sends the head by itself.
+        """
+        if self._holding:
+            self.flush()
+        if self._pacing is None:
+            self._pacing = Lock()
+        self._holding = True
+        self._held.append(head)
+        pacer = self.watch.pacer
+        if pacer.asleep:
+            pacer.nudge()
+
+    @property
+    def holds_head(self) -> bool:
+        """Whether a head waits for its body."""
+        return self._holding
+
+    def _take_held(self) -> bytes:
+        """The head that was held back, or what the pacer could not send of it."""
+        self._holding = False
+        try:
+            return self._held.pop()
+        except IndexError:
+            assert self._pacing is not None
+            with self._pacing:
+                rest, self._rest = self._rest, b""
+                return rest
+
+    def take_back(self) -> None:
+        """Forget the head that is held back: it will not be sent."""
+        if self._holding:
+            self._take_held()
+
+    def flush(self) -> None:
+        """Send what is held back."""
+        if self._holding:
+            self.send(b"")
+
+    def send_held(self) -> None:
+        """Send a head whose body takes its time.  The pacer calls this; it does not wait."""
+        pacing = self._pacing
+        if pacing is None:
+            return
+        with pacing:
+            try:
+                head = self._held.pop()
+            except IndexError:
+                return  # Its owner has sent it just now.
+            try:
+                sent = _send(self.sock, head, DONTWAIT)
+            except OSError:
+                sent = 0  # A full buffer, or a departed client: its owner will meet it.
+            self._rest = head[sent:]
+            exchange = self.exchange
+            if exchange is not None:
+                exchange.note_sent(head, sent)
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send everything.
+
+        Raises :exc:`~hangup.ClientDisconnected` if the client is gone, or takes nothing for
+        ``write_timeout`` seconds.
+        """
+        if self._holding:
+            head = self._take_held()
+            if len(data) > JOIN_SIZE:
+                self.send(head)
+            else:
+                data = head + data
+        if not data:
+            return
+        if self.client.state is ClientState.GONE:
+            raise ClientDisconnected
+        try:
+            sent = _send(self.sock, data, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise self._lost(error) from error
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.note_sent(data, sent)
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        while rest:
+            self._wait_writable()
+            try:
+                sent = _send(self.sock, rest, DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._lost(error) from error
+            if self.exchange is not None:
+                self.exchange.note_sent(rest, sent)
+            rest = rest[sent:]
+
+    def _wait_writable(self) -> None:
+        timeout = self.config.write_timeout if self.io_timeout is None else self.io_timeout
+        if not wait_for(self.sock, select.POLLOUT, timeout):
+            self._left(Departure.WRITE_TIMEOUT)
+            raise ClientDisconnected(f"the client read nothing for {timeout:g} s", errno.ETIMEDOUT)
+
+    def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
+        """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""
+        if self.client.state is ClientState.GONE:
+            raise ClientDisconnected
+        while True:
+            try:
+                sent = os.sendfile(self.sock.fileno(), descriptor, offset, count)
+            except BlockingIOError:
+                self._wait_writable()
+            except OSError as error:
+                raise self._lost(error) from error
+            else:
+                if self.exchange is not None:
+                    self.exchange.out += sent
+                return sent
+
+    def send_file(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send ``count`` bytes of an open binary file, or all, from ``offset``; return how many.
+
+        Through ``os.sendfile`` where the platform has it and the file is a real one.
+        """
+        return send_file(self, file, offset, count)
+
+    def _left(self, how: Departure) -> None:
+        """The client left.  Any thread that notices."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.note_left()
+        if how is Departure.FIN:
+            self.client.note_eof()
+        else:
+            self.client.note_gone(how)
+
+    def _lost(self, error: OSError) -> ClientDisconnected:
+        """The one place where an error of the operating system becomes a departure."""
+        code = error.errno or errno.EPIPE
+        if code in _RESETS:
+            how = Departure.RESET
+        elif code == errno.ETIMEDOUT:
+            how = Departure.UNREACHABLE
+        else:
+            how = Departure.WRITE_FAILED
+        self._left(how)
+        return ClientDisconnected(f"the client left: {error.strerror or error}", code)
+
+    def set_io_timeout(self, value: float | None) -> None:
+        """A handler's ``settimeout``: the deadline of each read and write, None for the config's."""
+        self.io_timeout = value
