@@ -13,6 +13,12 @@ from hangup import ClientDisconnected, Config, Outcome, Phase
 TIMES = 20
 
 
+@pytest.fixture(autouse=True, params=["", "poll"], ids=["best-poller", "fallback"])
+def _poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of this holds with the best poller of the system, and with the portable fallback."""
+    monkeypatch.setenv("HANGUP_POLLER", request.param)
+
+
 class Stage:
     """Where handler and test meet."""
 

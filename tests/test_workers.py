@@ -221,6 +221,7 @@ def test_when_no_thread_can_be_had_requests_are_served_all_the_same(
 ) -> None:
     gate = Gate()
     serving = serve(gate.handler())
+    assert serving.get("/quick") == (200, b"ok")
     workers = serving.engine.workers
 
     class NoThread:

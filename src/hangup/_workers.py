@@ -89,9 +89,10 @@ class Workers:
     # -- from outside
 
     def start(self) -> None:
-        """Start the first leader."""
+        """Start the first leader.  Raises :exc:`RuntimeError` if no thread can be had."""
         with self._lock:
-            self._new_thread_locked()
+            if not self._new_thread_locked():
+                raise RuntimeError("can't start the thread that keeps the watch")
 
     def stop(self) -> None:
         """No thread follows any more: each ends when it has nothing to do."""

@@ -185,7 +185,7 @@ def run_demo(work: float) -> bool:
         for side, one in zip(sides, waiting, strict=True):
             side.answer = one.answer()
             side.wait_for("knew")
-            side.wait_for("ended", path="/hello2")
+            side.wait_for("closed", number=2)
     finally:
         for side in sides:
             if hasattr(side, "process"):

@@ -5,6 +5,7 @@ is there to measure: events go to standard output, a JSON object a line; the log
 """
 
 import http.server
+import itertools
 import json
 import sys
 import threading
@@ -28,13 +29,10 @@ def _make(kind: str, work: float) -> Any:
             print(f"query: {self.path} thread={threading.current_thread().name}", file=sys.stderr)
             _tell("began", path=self.path)
             time.sleep(work)
-            try:
-                self.send_response(200)
-                self.send_header("Content-type", "text/html")
-                self.end_headers()
-                self.wfile.write(f"<html>{self.path}<br>{type(self.server)}</html>".encode())
-            finally:
-                _tell("ended", path=self.path)
+            self.send_response(200)
+            self.send_header("Content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(f"<html>{self.path}<br>{type(self.server)}</html>".encode())
             print(f"success prod query: {self.path}", file=sys.stderr)
 
     class Server(module.ThreadingHTTPServer):  # type: ignore[misc]
@@ -44,6 +42,12 @@ def _make(kind: str, work: float) -> Any:
             _tell("died")
             super().handle_error(request, client_address)
 
+        def shutdown_request(self, request: Any) -> None:
+            # All has been said of this connection.
+            super().shutdown_request(request)
+            _tell("closed", number=next(numbers))
+
+    numbers = itertools.count(1)
     if kind == "stock":
         return Server(("127.0.0.1", 0), RequestHandler)
     return Server(("127.0.0.1", 0), RequestHandler, sinks=[_tell_departure])
