@@ -493,3 +493,26 @@ def test_tls_as_programs_add_it_to_http_server(
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert sock.recv(15) == b"HTTP/1.1 200 OK"
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_finish_that_takes_its_time_does_not_stop_the_watch(serve: Any, base: Any) -> None:
+    entered, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Handler(handler_for(base)):
+        def finish(self) -> None:
+            super().finish()
+            entered.release()
+            assert go.acquire(timeout=PATIENCE)
+
+    serving = serve(Handler)
+    with serving.connect() as other:
+        assert other.get("/").response()[0].status == 200
+        peer = serving.connect()
+        assert peer.get("/").response()[0].status == 200
+        peer.fin()
+        assert entered.acquire(timeout=PATIENCE)
+        assert other.get("/").response()[0].status == 200
+    assert entered.acquire(timeout=PATIENCE)
+    for _ in range(2):
+        go.release()
+    until(lambda: serving.connections() == 0, "both have ended")

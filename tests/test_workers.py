@@ -55,7 +55,7 @@ def test_a_stalled_handler_loses_the_lead(serve: Any) -> None:
         assert slow.get("/quick").response()[1] == b"ok"
 
 
-def test_quick_handlers_need_one_thread(serve: Any) -> None:
+def test_quick_handlers_need_no_thread_for_each_connection(serve: Any) -> None:
     gate = Gate()
     serving = serve(gate.handler())
     peers = [serving.connect() for _ in range(8)]
@@ -65,7 +65,7 @@ def test_quick_handlers_need_one_thread(serve: Any) -> None:
         for peer in peers:
             assert peer.response()[1] == b"ok"
     names = {record.thread for record in serving.wait_for_records(160)}
-    assert names <= {"hangup-1", "hangup-2", "hangup-3"}  # a busy machine may stall one
+    assert len(names) < len(peers)  # one, on a quiet machine; a busy one may stall a few
     for peer in peers:
         peer.fin()
 

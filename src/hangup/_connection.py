@@ -50,6 +50,7 @@ class State(enum.Enum):
     IDLE = "between requests, or receiving a head: the watch's"
     HANDLED = "a request is at hand: the handling thread's"
     LINGERING = "answered and closing: the watch's"
+    ENDING = "to be closed by a worker: the watch's"
     CLOSED = "closed: nobody's"
 
 
@@ -61,6 +62,7 @@ class Connection(Receiver):
         "_unsettled",
         "address",
         "blocking",
+        "closes_slowly",
         "deadline",
         "handler",
         "idle_timeout",
@@ -80,6 +82,8 @@ class Connection(Receiver):
         self.refusal: BadRequest | None = None
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
+        #: Does closing run code of the program's? Then the watch leaves it to a worker.
+        self.closes_slowly = False
         #: Whatever the front door keeps for this connection between requests.
         self.handler: Any = None
         #: How long it may be idle, in seconds.
@@ -93,8 +97,12 @@ class Connection(Receiver):
 
     def on_ready(self, flags: int) -> bool:
         """The poller saw something; True if a request is now at hand and awaits its thread."""
-        if self.state is not State.IDLE and not self._on_ready_while_owned(flags):
-            return False
+        if self.state is not State.IDLE:
+            if self.state is State.ENDING:
+                self.state = State.HANDLED
+                return True
+            if not self._on_ready_while_owned(flags):
+                return False
         self._drained = False
         if flags != READABLE and self._leaves_while_idle(flags):
             return False
@@ -135,20 +143,20 @@ class Connection(Receiver):
                         self._left(Departure.RESET)
                 elif flags & EOF:
                     self._left(Departure.FIN)
-        if state is State.LINGERING:
-            self._linger(flags)
+        if state is State.LINGERING and not self._linger(flags):
+            self.retire()
         return state is State.IDLE
 
     def on_deadline(self) -> None:
         """Nothing came in time; called when :attr:`deadline` has passed."""
         if self.state is State.LINGERING:
             self._settle(Outcome.ANSWERED)
-            self.close()
+            self.retire()
         elif self.state is State.IDLE:
             if self.wire.buffer and self.wire.body_ended:
                 self._answer_late_head()
             else:
-                self.close()
+                self.retire()
 
     def _answer_late_head(self) -> None:
         """408 (RFC 9110 §15.5.9), as far as the socket takes it; the watch does not wait."""
@@ -174,7 +182,7 @@ class Connection(Receiver):
     def end_unanswered(self, outcome: Outcome) -> None:
         """Close an idle connection."""
         self._tell_of_unfinished_head(outcome)
-        self.close()
+        self.retire()
 
     def _tell_of_unfinished_head(self, outcome: Outcome) -> None:
         if self.wire.buffer and self.wire.body_ended:
@@ -381,11 +389,12 @@ class Connection(Receiver):
                     self.state = State.LINGERING
                     break
         else:
+            self.close()
             return
         self.watch.expect(deadline)
 
     def _linger(self, flags: int) -> bool:
-        """Drain a closing connection; False when it is closed, because its client is done or gone."""
+        """Drain a closing connection; False when its client is done, or gone."""
         if flags & GONE:
             # The client's end is closed: in peace, when it took everything, or by RST.
             if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -394,7 +403,6 @@ class Connection(Receiver):
             return True
         gone = self.client.state is ClientState.GONE
         self._settle(Outcome.LEFT if gone else Outcome.ANSWERED)
-        self.close()
         return False
 
     def _drain(self) -> bool:
@@ -428,6 +436,15 @@ class Connection(Receiver):
         if exchange is not None:
             self._tell(exchange, Outcome.LEFT)
         self.close()
+
+    def retire(self) -> None:
+        """Close a connection that belongs to the watch, in whichever thread may do that."""
+        if self.closes_slowly and not self.watch.ended:
+            self.state = State.ENDING
+            self.deadline = math.inf
+            self.watch.hand_out(self)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Close the socket.  Owner only; the second call does nothing."""

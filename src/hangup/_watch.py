@@ -106,7 +106,7 @@ class _Waker:
 class Watch:
     """All connections of one server, and what is to be seen of them.
 
-    ``next`` and ``add`` are the leading thread's, one at a time, and so are ``_ready``,
+    ``next``, ``add`` and ``hand_out`` are the leading thread's, one at a time, and so are ``_ready``,
     ``next_sweep`` and every idle connection.  All else may be called by any thread.
 
     ``lock`` guards the hand-over of connections: their ``state`` and ``pending``, and that they are
@@ -198,6 +198,10 @@ class Watch:
         self._entries[connection.sock.fileno()] = connection
         self.poller.add(connection.sock)
 
+    def hand_out(self, connection: Connection) -> None:
+        """Have ``next`` return this connection, which needs a thread."""
+        self._ready.append((connection, 0))
+
     def listen(self, sock: socket.socket, accept: Accept) -> None:
         """Accept connections.  Before the first ``next``."""
         listener = Listener(sock, accept, self)
@@ -214,7 +218,7 @@ class Watch:
             self._listeners.clear()
             for entry in list(self._entries.values()):
                 if isinstance(entry, Connection) and entry.state is State.IDLE:
-                    entry.close()
+                    entry.retire()
         return len(self._entries) > 1
 
     # -- any thread

@@ -16,8 +16,8 @@ The bytes are parsed by llhttp, through httptools.  Four facts shape this module
 
 A client repeats its header fields from request to request: the same Host, User-Agent, Accept, cookies
 (HPACK, RFC 7541, rests on that).  So what a block of fields says is remembered for the latest
-:data:`FIELDS_REMEMBERED` blocks.  A hello-world request is parsed in 1.5 µs instead of 4.5 then, a
-browser's, with its 14 fields, in 1.6 instead of 12.
+:data:`FIELDS_REMEMBERED` blocks.  A head with one field is parsed in 1.6 µs then instead of 2.9, one
+with fourteen, as browsers send them, in 1.9 instead of 7.4.
 """
 
 import functools

@@ -86,6 +86,10 @@ class _Reporting:
             or getattr(cls, "log_request") not in _OUR_LOG_REQUESTS  # noqa: B009
         )
 
+    def finishes_itself(self) -> bool:
+        """Whether the program has a ``finish`` of its own, which may take its time."""
+        return getattr(type(self), "finish") is not BaseHTTPRequestHandler.finish  # noqa: B009
+
     def _report_departure(self, connection: Connection) -> None:
         """A program's own log is told of a client that left before any answer began, too."""
         exchange = connection.exchange
@@ -461,6 +465,10 @@ class _Adapter(_Reporting):
     def finish(self) -> None:
         if not self._being_made():
             super().finish()  # type: ignore[misc]
+
+    def finishes_itself(self) -> bool:
+        """Whether the program has a ``finish`` of its own, which may take its time."""
+        return super().finish.__func__ is not socketserver.StreamRequestHandler.finish  # type: ignore[misc]
 
     def _being_made(self) -> bool:
         return self._hangup is not None and self._hangup.handler is BEING_MADE

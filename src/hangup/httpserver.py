@@ -111,6 +111,7 @@ class _HTTPDoor:
             connection.handler = None
             raise
         connection.handler = handler
+        connection.closes_slowly = handler.finishes_itself() or not self._plain_close
         return handler
 
     def failed(self, connection: Connection, error: Exception) -> None:  # noqa: ARG002

@@ -40,7 +40,7 @@ class Outcome(enum.Enum):
 class RequestRecord(NamedTuple):
     """One request, at its end.
 
-    A named tuple and not a frozen dataclass, for its cost: of these fields, 0.4 µs against 2.6.
+    A named tuple and not a frozen dataclass, for its cost: of these fields, 0.24 µs against 1.5.
 
     ``began`` is in seconds since the epoch, ``took``, ``queued``, ``left_at`` and ``wasted`` are in
     seconds; ``left_at`` counts from ``began``, and is None where the client stayed.  ``status`` is

@@ -141,7 +141,9 @@ class Server:
         try:
             while True:
                 exchange = connection.exchange
-                assert exchange is not None
+                if exchange is None:
+                    connection.close()  # It was handed out for that.
+                    return
                 exchange.start(connection.client, monotonic())
                 handle(connection)
                 if not connection.rest():
