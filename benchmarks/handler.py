@@ -128,8 +128,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     results = throughput(seconds)
     conditions = (
-        f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores. Server"
-        f" and wrk ({CONNECTIONS} connections) on a core each;"
+        f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores;"
+        f" server and wrk ({CONNECTIONS} connections) on a core each;"
         f" medians of {ROUNDS} rounds of {seconds} s"
         " in turns. `make bench` measures it on another machine."
     )
