@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import http.server
 import os
+import signal
 import socket
 import struct
 import threading
@@ -15,6 +16,10 @@ import pytest
 
 import hangup
 from hangup import RequestRecord
+
+# A shell starts background jobs with SIGINT ignored, and the programs that are tested would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Seconds after which a test that waits has failed. Nothing waits this long when all is well.
 PATIENCE = 10.0

@@ -153,6 +153,8 @@ class Server:
         except BaseException:
             # SystemExit ends a handler, not the server; KeyboardInterrupt is the main thread's, and
             # a serial server's handlers run there.
+            if connection.exchange is not None:
+                connection.exchange.outcome = Outcome.FAILED
             self._end(connection)
             raise
 

@@ -167,6 +167,7 @@ def run_demo(work: float) -> bool:
 
     ``work`` is how long the service works for each request, in seconds.
     """
+    _hear_ctrl_c()
     client = _Curl if shutil.which("curl") else _BuiltInClient
     sides = [_Side("stock", "http.server"), _Side("hangup", "hangup")]
     named = "curl" if client is _Curl else "built-in clients (curl is not installed)"
@@ -193,6 +194,12 @@ def run_demo(work: float) -> bool:
     _show_logs(*sides)
     _show_table(sides)
     return sides[1].clean
+
+
+def _hear_ctrl_c() -> None:
+    """A shell starts background jobs with SIGINT ignored, and curl would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _show_logs(left: _Side, right: _Side) -> None:
