@@ -17,7 +17,7 @@ import pytest
 import hangup
 from hangup import RequestRecord
 
-# A shell starts background jobs with SIGINT ignored, and the programs that are tested would inherit that.
+# A shell starts background jobs with SIGINT ignored; the programs that are tested would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,7 +5,7 @@ is the one whose client is about to leave, so a queue served in order serves onl
 (adaptive LIFO; "Fail at Scale", ACM Queue 2015).  A request whose client has left is not started.
 """
 
-from collections import deque
+from collections import OrderedDict
 from time import monotonic
 
 from ._connection import Connection
@@ -24,28 +24,35 @@ class Backlog:
     """The waiting requests.  Its owner's lock guards it."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Connection] = deque()
+        # In the order of arrival; a dict, so that one in the middle can go cheaply.
+        self._waiting: OrderedDict[Connection, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, connection: Connection) -> None:
         """A request waits from now on."""
-        self._waiting.append(connection)
+        self._waiting[connection] = None
+
+    def remove(self, connection: Connection) -> bool:
+        """A request waits no more; False if it did not."""
+        if connection not in self._waiting:
+            return False
+        del self._waiting[connection]
+        return True
 
     def take_first(self) -> Connection | None:
         """The oldest request, or None."""
-        return self._waiting.popleft() if self._waiting else None
+        return self._waiting.popitem(last=False)[0] if self._waiting else None
 
     def take(self) -> Connection | None:
         """The request whose turn it is, or None."""
         waiting = self._waiting
         if not waiting:
             return None
-        exchange = waiting[0].exchange
-        if exchange is not None and monotonic() - exchange.ready_at > LONG_WAIT:
-            return waiting.pop()
-        return waiting.popleft()
+        exchange = next(iter(waiting)).exchange
+        long = exchange is not None and monotonic() - exchange.ready_at > LONG_WAIT
+        return waiting.popitem(last=long)[0]
 
 
 def is_dead(connection: Connection) -> bool:

@@ -40,6 +40,9 @@ LINGER_BYTES = 1024 * 1024
 # Not to linger in the kernel either: what a deaf client didn't take is dropped at once, with an RST.
 _ABORT = struct.pack("ii", 1, 0)
 
+# tcpi_state, the first byte of struct tcp_info (linux/tcp.h).
+_TCP_CLOSE = 7
+
 _recv = socket.socket.recv
 _send = socket.socket.send
 
@@ -106,12 +109,16 @@ class Connection(Receiver):
         self._drained = False
         if flags != READABLE and self._leaves_while_idle(flags):
             return False
+        begun = bool(self.wire.buffer)
         if self.advance():
             return True
         if self.client.state is not ClientState.OPEN:
             self.end_unanswered(Outcome.LEFT)
-        elif self.wire.buffer:
-            self.deadline = min(self.deadline, monotonic() + self.config.head_timeout)
+        elif not self.keep_open:
+            self.state = State.HANDLED  # by the watch itself
+            self.finish()
+        elif self.wire.buffer and not begun:
+            self.deadline = monotonic() + self.config.head_timeout
             if self.deadline < self.watch.next_sweep:
                 self.watch.expect(self.deadline)
         return False
@@ -133,6 +140,8 @@ class Connection(Receiver):
 
     def _on_ready_while_owned(self, flags: int) -> bool:
         """An event for a connection that is not idle; True if it has just become so."""
+        if self.blocking:
+            flags &= self._flags_now()
         with self.watch.lock:
             state = self.state
             if state is State.HANDLED:
@@ -145,7 +154,19 @@ class Connection(Receiver):
                     self._left(Departure.FIN)
         if state is State.LINGERING and not self._linger(flags):
             self.retire()
+        elif state is State.HANDLED and self.client.state is not ClientState.OPEN:
+            self.watch.on_left(self)
         return state is State.IDLE
+
+    def _flags_now(self) -> int:
+        """What the socket says this moment.
+
+        A blocking connection is registered by its own thread, so that an event which was told before
+        may have been another connection's, under the same number.
+        """
+        poll = select.poll()
+        poll.register(self.sock, EOF)
+        return READABLE | sum(flags for _, flags in poll.poll(0))
 
     def on_deadline(self) -> None:
         """Nothing came in time; called when :attr:`deadline` has passed."""
@@ -224,10 +245,15 @@ class Connection(Receiver):
     def _discard_body(self) -> bool:
         """Drop what has come of an unread body; True at its end."""
         wire = self.wire
-        while data := wire.read_body():
-            self._budget -= len(data)
+        try:
+            while data := wire.read_body():
+                self._budget -= len(data)
+        except BadRequest:
+            self._budget = -1
         if not wire.body_ended and self._budget < wire.body_remaining:
-            raise BadRequest(413, "The rest of the request's body is not worth reading")
+            # Its request has been answered: there is nothing more to say, only to close.
+            self.keep_open = False
+            self._drained = True
         return wire.body_ended
 
     def wait_for_next_request(self) -> bool:
@@ -235,15 +261,19 @@ class Connection(Receiver):
 
         For a connection that one thread keeps (:attr:`blocking`).
         """
-        self._drained = False
         self._give_back_stream()
         deadline = monotonic() + self.idle_timeout
-        while not self.advance():
-            left = max(0.0, deadline - monotonic())
-            if self.client.disconnected or not wait_for(self.sock, select.POLLIN, left):
-                return False
+        while True:
+            # Before the look, not after it: a request may have come, and a FIN behind it.
+            had_left = self.client.disconnected
             self._drained = False
-        return True
+            if self.advance():
+                return True
+            if had_left or not self.keep_open:
+                return False
+            left = max(0.0, deadline - monotonic())
+            if not self.client.disconnected and not wait_for(self.sock, select.POLLIN, left):
+                return False
 
     def _give_back_stream(self) -> None:
         """The request's stream ends with it; on a raw connection, what it read ahead comes next."""
@@ -331,8 +361,6 @@ class Connection(Receiver):
             if self.client.state is not ClientState.OPEN:
                 self._tell_of_unfinished_head(Outcome.LEFT)
                 break
-            if self.watch.draining:
-                break
             if self._park():
                 return False
             self._drained = False
@@ -342,6 +370,10 @@ class Connection(Receiver):
     def _park(self) -> bool:
         now = monotonic()
         with self.watch.lock:
+            if self.watch.draining:
+                self.keep_open = False
+            if not self.keep_open:
+                return False  # or what is left of the body is not worth reading
             if self.pending:
                 self.pending = 0
                 return False
@@ -371,6 +403,9 @@ class Connection(Receiver):
             self._settle(Outcome.ANSWERED)
             self.close()
             return
+        if self._raw:
+            self._drained = False
+            self._receive_available()  # Its handler counted for itself: is there anything left?
         unread = self.pending or not self._drained or self.wire.buffer or not self.wire.body_ended
         if not unread and not self._unsettled:
             self.close()
@@ -395,15 +430,23 @@ class Connection(Receiver):
 
     def _linger(self, flags: int) -> bool:
         """Drain a closing connection; False when its client is done, or gone."""
-        if flags & GONE:
-            # The client's end is closed: in peace, when it took everything, or by RST.
-            if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._left(Departure.RESET)
-        elif not self._drain():
+        if flags & GONE and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._left(Departure.RESET)
+        elif not self._drain() and not (flags & GONE and self._is_over()):
             return True
         gone = self.client.state is ClientState.GONE
         self._settle(Outcome.LEFT if gone else Outcome.ANSWERED)
         return False
+
+    def _is_over(self) -> bool:
+        """Whether both sides have closed and everything is acknowledged.
+
+        EPOLLHUP comes as soon as both have sent FIN, when the last bytes may be on their way still.
+        """
+        if not hasattr(socket, "TCP_INFO") or self.sock.family == getattr(socket, "AF_UNIX", None):
+            return True
+        state = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return state[0] == _TCP_CLOSE
 
     def _drain(self) -> bool:
         """Read and drop what has come; True when there is nothing more to wait for."""
@@ -435,6 +478,14 @@ class Connection(Receiver):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             self._tell(exchange, Outcome.LEFT)
+        self.close()
+
+    def close_at_the_end(self) -> None:
+        """Close a connection that nobody will handle or watch any more, and tell what is to be told."""
+        self._settle(Outcome.ANSWERED)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self._tell(exchange, Outcome.FAILED)
         self.close()
 
     def retire(self) -> None:

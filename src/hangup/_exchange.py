@@ -94,6 +94,13 @@ class Exchange:
                     self.status = int(line[9:12])
         self.out += count
 
+    def forget_interim(self, count: int) -> None:
+        """The ``count`` bytes that were just sent are a 1xx: the answer has yet to begin."""
+        self.out -= count
+        self.head_out -= count
+        self.status = 0
+        self.phase = Phase.WORKING
+
     def record(self, client: Client, outcome: Outcome) -> RequestRecord:
         """The record of this exchange, which has ended so."""
         now = self.ended_at or monotonic()

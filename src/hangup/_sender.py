@@ -185,6 +185,8 @@ class Sender:
             except BlockingIOError:
                 self._wait_writable()
             except OSError as error:
+                if error.errno not in _RESETS and error.errno != errno.ETIMEDOUT:
+                    raise  # The file's, not the client's.
                 raise self._lost(error) from error
             else:
                 if self.exchange is not None:

@@ -1,5 +1,6 @@
 """A file's way to the client: through ``os.sendfile``, or in pieces where that can't be."""
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ __all__ = ["send_file"]
 
 # What one call may send, so that progress, and a departure, is seen between calls.
 _CALL_SIZE = 1024 * 1024
+# A pipe, or a file system that can't: what the call answers then.
+_CANNOT = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESPIPE))
 # A piece of a file that has to be read.
 _PIECE_SIZE = 65536
 
@@ -32,7 +35,12 @@ def send_file(connection: "Sender", file: Any, offset: int, count: int | None) -
     try:
         while count is None or sent < count:
             size = _CALL_SIZE if count is None else min(_CALL_SIZE, count - sent)
-            done = connection.send_file_piece(descriptor, offset + sent, size)
+            try:
+                done = connection.send_file_piece(descriptor, offset + sent, size)
+            except OSError as error:
+                if sent or error.errno not in _CANNOT:
+                    raise
+                return _send_pieces(connection, file, offset, count)
             if done == 0:
                 break  # The file's end, perhaps sooner than it was.
             sent += done

@@ -245,7 +245,18 @@ class ClientSocket(socket.socket):
 
 
 class _Closed:
-    """What a socket finds in its connection's place when that has ended."""
+    """What a socket finds in its connection's place when that has ended.
+
+    Closing what is closed is no error; all else is.
+    """
+
+    blocking = True
+
+    def finish(self) -> None: ...
+
+    def hang_up(self) -> None: ...
+
+    def shut(self, how: int) -> None: ...
 
     def __getattr__(self, name: str) -> Any:
         raise OSError(errno.EBADF, "the connection has been closed")

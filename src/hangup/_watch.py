@@ -125,11 +125,14 @@ class Watch:
         self.sinks = sinks
         self.access_sink: Callable[[RequestRecord], None] | None = None
         self.on_closed: Callable[[Connection], None] | None = None
+        #: Called when a client leaves whose request may still wait for a thread.
+        self.on_left: Callable[[Connection], None] = lambda _connection: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
         self.next_sweep = math.inf
         self._stopped = False
+        self._expecting = False
         #: Nobody watches any more: a connection that is done closes at once.
         self.ended = False
 
@@ -149,24 +152,32 @@ class Watch:
                 try:
                     if entry.on_ready(flags):
                         return entry  # type: ignore[return-value]
-                except Exception:
-                    # A defect of ours. It costs that client its connection, and nobody else.
-                    _log.exception("while watching %r", entry)
-                    if isinstance(entry, Connection):
-                        entry.close()
+                except BaseException:
+                    self._contain(entry)
             if self._stopped or (self.draining and not self._drain()):
                 self.ended = True
                 return None
             self._poll()
 
+    @staticmethod
+    def _contain(entry: _Watched) -> None:
+        """A defect of ours, or of a hook's, in an exception handler.
+
+        It costs that client its connection, and nobody else; least of all does it end the watch.
+        """
+        _log.exception("while watching %r", entry)
+        if isinstance(entry, Connection):
+            entry.close()
+
     def _poll(self) -> None:
         timeout = None
-        if self.next_sweep != math.inf:
+        if self._expecting or self.next_sweep != math.inf:
             timeout = self.next_sweep - monotonic()
-            if timeout <= 0:
+            if self._expecting or timeout <= 0:
+                self._expecting = False
                 timeout = max(0.0, self._sweep() - monotonic())
-                if timeout == math.inf:
-                    timeout = None
+            if timeout == math.inf:
+                timeout = None
         entries = self._entries
         ready = self._ready
         for descriptor, flags in self.poller.wait(timeout):
@@ -177,15 +188,17 @@ class Watch:
     def _sweep(self) -> float:
         """Call on those whose deadline has passed; return when to do so again."""
         now = monotonic()
-        self.next_sweep = math.inf
         nearest = math.inf
         for entry in list(self._entries.values()):
             if entry.deadline <= now:
-                entry.on_deadline()
+                try:
+                    entry.on_deadline()
+                except BaseException:
+                    self._contain(entry)
             elif entry.deadline < nearest:
                 nearest = entry.deadline
-        self.next_sweep = min(self.next_sweep, nearest)
-        return self.next_sweep
+        self.next_sweep = nearest
+        return nearest
 
     def add(self, connection: Connection) -> None:
         """Watch a connection from now on."""
@@ -224,13 +237,12 @@ class Watch:
     # -- any thread
 
     def expect(self, deadline: float) -> None:
-        """A deadline was set; :meth:`_sweep` is to come by then.
+        """A deadline was set.
 
-        It is called by threads that don't lead, so ``next_sweep`` may be set to a later time by the
-        leader at that moment; the wake-up makes the leader look at every deadline again then.
+        ``next_sweep`` is the leader's to write: it looks at all deadlines anew, and finds this one.
         """
         if deadline < self.next_sweep:
-            self.next_sweep = deadline
+            self._expecting = True
             self.poller.wake()
 
     def forget(self, connection: Connection) -> bool:
@@ -261,11 +273,15 @@ class Watch:
             except Exception:
                 _log.exception("a sink failed on %r", record)
         if self.access_sink is not None and not exchange.reported:
-            self.access_sink(record)
+            try:
+                self.access_sink(record)
+            except Exception:
+                _log.exception("the access log failed on %r", record)
 
     def drain(self) -> None:
         """Accept nothing more, close what is idle, and end when the last request has ended."""
-        self.draining = True
+        with self.lock:
+            self.draining = True
         self.poller.wake()
 
     def stop(self) -> None:
@@ -278,5 +294,5 @@ class Watch:
         self.ended = True
         for entry in list(self._entries.values()):
             if isinstance(entry, Connection) and entry.state is not State.HANDLED:
-                entry.close()
+                entry.close_at_the_end()
         self.poller.close()

@@ -127,13 +127,14 @@ class _Chunks:
         while not self.complete and fed < len(data):
             end = cut + len(_HEAD_END) - len(tail) if cut >= 0 else len(data)
             if end > fed:
-                self._parse(data[fed:end])
+                if self._parse(data[fed:end]) and cut < 0:
+                    raise BadRequest(400, "Malformed end of a chunked body")
                 fed = end
             cut = window.find(_HEAD_END, cut + 1) if cut >= 0 else -1
         self.tail = window[-3:]
         return fed
 
-    def _parse(self, piece: bytes) -> None:
+    def _parse(self, piece: bytes) -> bool:
         self.framing += len(piece)
         try:
             self.parser.feed_data(piece)
@@ -141,6 +142,7 @@ class _Chunks:
             raise BadRequest(400, "Malformed chunk in the request's body") from None
         if self.framing > _FRAMING_ALLOWANCE:
             raise BadRequest(400, "Chunk framing outweighs the request's body")
+        return self.complete
 
 
 class Wire:
@@ -306,11 +308,9 @@ class Wire:
         self.body_ended = True
 
 
-def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
-    """Parse the fields of a head, from the CRLF of its request line on.
-
-    ``modern`` says that the request is HTTP/1.1.
-    """
+def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:
+    if _BARE_LF.search(block) or _BARE_CR.search(block):
+        raise BadRequest(400, "Lines of a head end in CRLF")  # llhttp has not always thought so
     sink = _Head()
     try:
         httptools.HttpRequestParser(sink).feed_data(_PLAIN_LINE + block)
@@ -319,10 +319,19 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
     except httptools.HttpParserError as error:
         status = 501 if "invalid `Transfer-Encoding`" in str(error) else 400
         raise BadRequest(status, f"Bad request fields ({error})") from None
+    return tuple(sink.items)
+
+
+def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
+    """What a block of fields says, from the CRLF of the request line on.
+
+    ``modern`` says that the request is HTTP/1.1.
+    """
+    items = _parse_block(block)
     keep_alive = modern
     length = hosts = 0
     expects_continue = upgrade = False
-    for name, value in sink.items:
+    for name, value in items:
         name = name.lower()
         if name == "host":
             hosts += 1
@@ -347,7 +356,7 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
             expects_continue = True
     if hosts != 1 and (modern or hosts):
         raise BadRequest(400, "A request has exactly one Host field")
-    return Fields(tuple(sink.items), length, keep_alive, expects_continue, upgrade)
+    return Fields(items, length, keep_alive, expects_continue, upgrade)
 
 
 _remembered_fields = functools.lru_cache(maxsize=FIELDS_REMEMBERED)(_parse_fields)

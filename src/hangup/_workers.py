@@ -67,6 +67,7 @@ class Workers:
         self, watch: Watch, serve: Callable[[Connection], None], max_threads: int, name: str
     ) -> None:
         self._watch = watch
+        watch.on_left = self._client_left
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
@@ -104,18 +105,25 @@ class Workers:
 
     def join(self) -> None:
         """After the watch was told to drain: wait for the threads to end."""
-        for worker in list(self._threads):
-            if worker.thread is not threading.current_thread():
-                worker.thread.join()
+        while (worker := self._any_other()) is not None:
+            worker.thread.join()
+
+    def _any_other(self) -> _Worker | None:
+        """A thread of the pool's, started, that is not the caller."""
+        with self._lock:
+            here = threading.current_thread()
+            return next((worker for worker in self._threads if worker.thread is not here), None)
 
     def join_idle(self) -> None:
         """After :meth:`stop`: wait for the threads that are not inside a handler."""
-        for worker in list(self._threads):
+        with self._lock:
+            workers = list(self._threads)
+        for worker in workers:
             if worker.connection is None and worker.thread is not threading.current_thread():
                 worker.thread.join(_ENDING)
         with self._lock:
             while (connection := self._backlog.take()) is not None:
-                connection.close()
+                connection.close_at_the_end()
 
     @property
     def thread_count(self) -> int:
@@ -273,6 +281,13 @@ class Workers:
             if not is_dead(connection):
                 return connection
             connection.drop()
+
+    def _client_left(self, connection: Connection) -> None:
+        """Under overload a request may wait for long: drop it now, with what it holds."""
+        with self._lock:
+            if not is_dead(connection) or not self._backlog.remove(connection):
+                return
+        connection.drop()
 
     def _follow(self, me: _Worker) -> bool:
         """Sleep until this thread is to lead; False if it is to end."""

@@ -11,10 +11,14 @@ GONE      it can't be answered: reset, hung up, or deaf past a deadline
 """
 
 import enum
+from threading import Lock
 from time import monotonic
 from typing import Any
 
 __all__ = ["Client", "ClientState", "Departure"]
+
+
+_noting = Lock()
 
 
 class ClientState(enum.Enum):
@@ -39,8 +43,8 @@ class Client:
     """The client of one connection.
 
     Written by whichever thread notices a departure: the one that keeps the watch, or the one that
-    handles the connection and meets an error.  Both may come at the same moment; each only moves
-    ``state`` forward and sets it last, so a reader that sees a state finds its reason and time.
+    handles the connection and meets an error.  ``_noting`` guards that; one lock for all clients, as a
+    departure is noted once.  ``state`` is set last, so a reader that sees it finds reason and time.
     """
 
     __slots__ = ("address", "disconnected_at", "host", "reason", "state")
@@ -60,15 +64,17 @@ class Client:
 
     def note_eof(self) -> None:
         """The client sent FIN."""
-        if self.state is ClientState.OPEN:
-            self._note(Departure.FIN)
-            self.state = ClientState.EOF
+        with _noting:
+            if self.state is ClientState.OPEN:
+                self._note(Departure.FIN)
+                self.state = ClientState.EOF
 
     def note_gone(self, reason: Departure) -> None:
         """The client can't be answered any more."""
-        if self.state is not ClientState.GONE:
-            self._note(reason)
-            self.state = ClientState.GONE
+        with _noting:
+            if self.state is not ClientState.GONE:
+                self._note(reason)
+                self.state = ClientState.GONE
 
     def _note(self, reason: Departure) -> None:
         self.reason = reason

@@ -19,7 +19,8 @@ from .handler import BaseHTTPRequestHandler
 
 __all__ = ["SimpleHTTPRequestHandler"]
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+# 18 digits are more than any file has, and fewer than int() objects to.
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _PIECE_SIZE = 65536
 
 
@@ -63,14 +64,27 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, http.server.SimpleHTTPReq
             self.send_error(HTTPStatus.NOT_FOUND, "File not found")
             return None
         if os.path.isdir(path):
-            return super().send_head()  # a redirect, or the listing
+            return self._send_directory_head(path)
         return self._send_file_head(path)
 
+    def _send_directory_head(self, path: str) -> Any:
+        """A redirect to the name that ends in a slash, or the listing."""
+        parts = urllib.parse.urlsplit(self.path)
+        if parts.path.endswith("/"):
+            return self.list_directory(path)
+        self.send_response(HTTPStatus.MOVED_PERMANENTLY)
+        url = urllib.parse.urlunsplit(parts._replace(path=parts.path + "/"))
+        self.send_header("Location", url)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
+
     def _is_inside(self, path: str) -> bool:
-        if "\0" in path:
-            return False
-        root = os.path.realpath(self.directory)
-        real = os.path.realpath(path)
+        try:
+            root = os.path.realpath(self.directory)
+            real = os.path.realpath(path)
+        except ValueError:
+            return False  # a NUL, or what the file system's encoding can't say
         return real == root or real.startswith(root.rstrip(os.sep) + os.sep)
 
     def _index_of(self, path: str) -> str | None:
@@ -109,17 +123,22 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, http.server.SimpleHTTPReq
             raise
         return file
 
-    @staticmethod
-    def _open(path: str) -> BinaryIO | None:
+    def _open(self, path: str) -> BinaryIO | None:
         """The file, if it is a regular one: opening a FIFO would wait for its writer."""
         if path.endswith("/"):
             return None  # translate_path keeps a trailing slash, which a file's path has not.
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 return None
-            return open(path, "rb")
+            file = open(path, "rb")  # noqa: SIM115 - its caller closes it
         except OSError:
             return None
+        opened = f"/proc/self/fd/{file.fileno()}"
+        if os.path.exists(opened) and not self._is_inside(opened):
+            # A link was put in the path's place between the look and the opening.
+            file.close()
+            return None
+        return file
 
     def _send_success(self, path: str, status: os.stat_result, part: _Part) -> None:
         partial = part.length != status.st_size

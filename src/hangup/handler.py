@@ -125,6 +125,9 @@ class _Reporting:
             connection.hold(head)
         else:
             connection.send(head)
+            if exchange.status < 200 and exchange.status != HTTPStatus.SWITCHING_PROTOCOLS:
+                exchange.forget_interim(len(head))
+                return
             if not connection.is_raw and (
                 exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or 200 <= exchange.status < 300
             ):

@@ -59,6 +59,8 @@ class _HTTPDoor:
         if self._plain_get:
             fd, address = self._accept()
             sock = ClientSocket(*self._kind, fileno=fd)
+            if socket.getdefaulttimeout() is not None:
+                socket.socket.settimeout(sock, None)  # or reading would wait, where it must not
         else:
             request, address = server.get_request()
             if type(request) is not socket.socket:
@@ -85,8 +87,8 @@ class _HTTPDoor:
         handler = connection.handler
         if handler is not None and self._plain_finish:
             handler.serve_one()
-        elif self._plain_finish:
-            self.answer(connection)
+        elif self._plain_finish or connection.blocking:
+            self.answer(connection)  # finish_request is where a blocking connection came from
         else:
             self._server.finish_request(connection.sock, connection.address)
         if connection.exchange is not None:
@@ -189,6 +191,8 @@ class _OnEngine(socketserver.TCPServer):
             cls.process_request not in _PROCESS_REQUESTS
             or (self._is_threading() and cls.process_request_thread is not _PROCESS_REQUEST_THREAD)  # type: ignore[attr-defined]
             or isinstance(self, _FORKING)
+            # What it makes of the sockets can't be foreseen: here, too, one connection at a time.
+            or (not self._is_threading() and cls.get_request is not _OnEngine.get_request)
             or type(self.socket) is not socket.socket
             or not _serves_http(self.RequestHandlerClass)
         )
@@ -210,8 +214,9 @@ class _OnEngine(socketserver.TCPServer):
             return
         self._is_shut_down.clear()
         serial = not self._is_threading()
-        blocking = self.socket.getblocking()
-        self.socket.setblocking(False)  # A client that left the backlog must not stall the watch.
+        # A client that left the backlog must not stall the watch. It stays so: the watch may be about
+        # to accept when this returns.
+        self.socket.setblocking(False)
         engine = self._new_engine(serial=serial)
         engine.listen(self.socket)
         with self._lock:
@@ -222,8 +227,6 @@ class _OnEngine(socketserver.TCPServer):
             self._loop(engine if serial else None, poll_interval if acts else None)
         finally:
             engine.drain()
-            if self.socket.fileno() >= 0:
-                self.socket.setblocking(blocking)
             with self._lock:
                 self._engine = None
                 self._ended.append(engine)
@@ -280,7 +283,11 @@ class _OnEngine(socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection: its socket, and the client's address."""
         request, address = super().get_request()
-        if type(request) is not socket.socket or not _serves_http(self.RequestHandlerClass):
+        if (
+            type(request) is not socket.socket
+            or not _serves_http(self.RequestHandlerClass)
+            or isinstance(self, _FORKING)  # parent and child can't share a watch
+        ):
             return request, address
         with self._lock:
             if self._engine is None:
@@ -306,7 +313,7 @@ class _OnEngine(socketserver.TCPServer):
         connection = getattr(request, "connection", None)
         if not isinstance(request, ClientSocket) or connection is None:
             super().finish_request(request, client_address)
-        elif not connection.blocking:
+        elif not connection.blocking or connection.exchange is not None:
             self._door.answer(connection)
         elif connection.wait_for_next_request():
             assert self._engine is not None

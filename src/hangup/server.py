@@ -149,7 +149,12 @@ class Server:
                 if not connection.rest():
                     return
         except Exception as error:
-            self._failed(connection, error)
+            try:
+                self._failed(connection, error)
+            except Exception:
+                _log.exception("while an exception was handled")  # handle_error itself raised
+            finally:
+                self._end(connection)
         except BaseException:
             # SystemExit ends a handler, not the server; KeyboardInterrupt is the main thread's, and
             # a serial server's handlers run there.
@@ -177,9 +182,10 @@ class Server:
         elif connection.client.disconnected:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
-            self._door.failed(connection, error)
-            self._answer(connection, Outcome.FAILED, 500, "Internal Server Error")
-        self._end(connection)
+            try:
+                self._door.failed(connection, error)
+            finally:
+                self._answer(connection, Outcome.FAILED, 500, "Internal Server Error")
 
     @staticmethod
     def _answer(connection: Connection, outcome: Outcome, status: int, reason: str) -> None:
@@ -188,9 +194,10 @@ class Server:
         if exchange is None:
             return
         exchange.outcome = outcome
+        # In this order: once the head is back, the pacer can't send it any more.
+        connection.take_back()
         if exchange.answer_began:
             return
-        connection.take_back()
         exchange.status = status
         head, body = plain_answer(status, reason)
         exchange.head_out = len(head)
