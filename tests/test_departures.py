@@ -286,3 +286,45 @@ def test_handle_error_is_for_the_handlers_own_exceptions(serve: Any, base: Any) 
         assert response.status == 500
     assert errors == ["127.0.0.1"]
     assert serving.wait_for_records(2)[1].outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("size", [100_000, 1_000_000])
+def test_a_half_closed_client_that_sent_more_than_was_read_gets_its_whole_answer(
+    serve: Any, base: Any, size: int
+) -> None:
+    began = threading.Semaphore(0)
+
+    class Handler(base):
+        def do_POST(self) -> None:
+            began.release()
+            answer(self, bytes(size))
+
+    serving = serve(Handler)
+    with serving.connect() as peer:
+        peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + bytes(2000))
+        assert began.acquire(timeout=PATIENCE)
+        peer.send(bytes(3000)).half_close()
+        assert len(peer.read_to_end()) > size
+
+
+@pytest.mark.parametrize("manner", ["fin", "rst"])
+def test_a_client_that_leaves_in_its_upload_is_told_of_as_such(serve: Any, manner: str) -> None:
+    stage = Stage()
+    serving = serve(make_handler(hangup.BaseHTTPRequestHandler, stage))
+    peer = serving.connect()
+    in_the_upload(peer, stage)
+    getattr(peer, manner)()
+    record = serving.record()
+    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+
+
+def test_a_client_that_leaves_after_100_continue_has_not_been_answered(serve: Any) -> None:
+    stage = Stage()
+    serving = serve(make_handler(hangup.BaseHTTPRequestHandler, stage))
+    peer = serving.connect()
+    peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert peer.read(25).startswith(b"HTTP/1.1 100")
+    assert stage.began.acquire(timeout=PATIENCE)
+    peer.fin()
+    record = serving.record()
+    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)

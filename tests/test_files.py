@@ -250,3 +250,33 @@ def test_the_directory_is_the_current_one_unless_given(
     monkeypatch.chdir(root)
     assert fetch(serve(hangup.SimpleHTTPRequestHandler), "/empty")[0].status == 200
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_a_path_that_no_file_can_have(files: Serving) -> None:
+    assert fetch(files, "/%ed%a0%80")[0].status == 404
+    assert fetch(files, "/data.bin", "Range: bytes=0-" + "9" * 5000)[0].status == 200
+
+
+def test_what_sendfile_cannot_send_is_read(serve: Any, base: Any) -> None:
+    class Handler(base):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            reading, writing = os.pipe()
+            os.write(writing, b"from a pipe")
+            os.close(writing)
+            with open(reading, "rb") as file:
+                self.connection.sendfile(file)
+
+    assert serve(Handler).get() == (200, b"from a pipe")
+
+
+def test_other_index_pages(serve: Any, root: Any) -> None:
+    class Handler(hangup.SimpleHTTPRequestHandler):
+        index_pages = ("page.html",)
+
+    serving = serve(functools.partial(Handler, directory=root))
+    assert fetch(serving, "/sub/")[1] == b"<p>page"
+    response, body = fetch(serving, "/bad-index/")
+    assert response.status == 200
+    assert SECRET not in body

@@ -617,3 +617,98 @@ def test_on_another_socket_the_handler_is_the_standard_librarys(serve: Any) -> N
             assert peer.get("/x", "Connection: close").response()[1] == b"/x"
         server.shutdown()
         thread.join()
+
+
+def test_an_exception_after_100_continue_is_answered(serve: Any, base: Any) -> None:
+    class Handler(base):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            raise ZeroDivisionError
+
+    serving = serve(Handler)
+    with serving.connect() as peer:
+        peer.send(post("Content-Length: 5", "Expect: 100-continue"))
+        assert peer.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert peer.response()[0].status == 500
+
+
+def test_an_endless_unread_body_is_answered_once(serve: Any) -> None:
+    class Careless(Echo):
+        def do_POST(self) -> None:
+            answer(self, b"unread")
+
+    serving = serve(Careless, config=Config(max_discarded_body=1000))
+    with serving.connect() as peer:
+        peer.send(post("Transfer-Encoding: chunked"))
+        assert peer.response()[1] == b"unread"
+        peer.send(b"fff\r\n" + bytes(0xFFF) + b"\r\n")
+        assert peer.read_to_end() == b""
+    assert len(serving.records) == 1
+
+
+def test_a_head_that_begins_late_has_its_whole_time(serve: Any) -> None:
+    serving = serve(Echo, config=Config(keep_alive_timeout=0.3, head_timeout=5))
+    with serving.connect() as peer:
+        assert peer.get("/a").response()[1] == b"/a"
+        peer.send(b"GET /b HTTP/1.1\r\n")
+        threading.Event().wait(0.5)  # longer than an idle connection is kept
+        assert peer.send(b"Host: x\r\n\r\n").response()[1] == b"/b"
+
+
+def test_a_socket_that_shall_not_block_does_not(serve: Any) -> None:
+    class Handler(Own):
+        def do_POST(self) -> None:
+            self.connection.setblocking(False)
+            try:
+                self.connection.recv(10)
+            except BlockingIOError:
+                answer(self, b"would block")
+
+    serving = serve(Handler)
+    with serving.connect() as peer:
+        assert peer.send(post("Content-Length: 5")).response()[1] == b"would block"
+
+
+def test_what_a_socket_says_after_its_connection_has_ended(serve: Any) -> None:
+    kept: list[Any] = []
+
+    class Handler(Own):
+        def do_GET(self) -> None:
+            kept.append(self.request)
+            answer(self)
+
+    serving = serve(Handler)
+    assert serving.get() == (200, b"ok")
+    until(lambda: serving.connections() == 0, "it has ended")
+    sock = kept[0]
+    sock.close()
+    sock.shutdown(2)
+    for call in (lambda: sock.recv(1), lambda: sock.sendall(b"x"), lambda: sock.makefile("rb")):
+        with pytest.raises(OSError, match="closed"):
+            call()
+
+
+def test_the_rest_of_the_sockets_face(serve: Any) -> None:
+    class Handler(Own):
+        def do_POST(self) -> None:
+            buffer = bytearray(3)
+            assert self.request.recv_into(buffer) == 3
+            peeked = self.request.recv(1, 2)  # MSG_PEEK: of the kernel's bytes
+            file = self.request.makefile("rwb")
+            body = bytes(buffer) + self.request.recv(4, 0x100) + file.read(1)  # MSG_WAITALL
+            file.write(b"HTTP/1.0 200 OK\r\n\r\n" + body + peeked)
+            file.flush()
+            try:
+                self.request.makefile("x")
+            except ValueError:
+                self.request.sendall(memoryview(b"!"))
+            assert self.rfile.fileno() == self.wfile.fileno() == self.request.fileno()
+            self.close_connection = True
+
+    serving = serve(Handler)
+    with serving.connect() as peer:
+        peer.send(post("Content-Length: 8", body=b"abc"))
+        until(lambda: serving.connections() == 1, "it is accepted")
+        peer.send(b"defgh")
+        assert peer.response()[1] == b"abcdefghd!"

@@ -516,3 +516,217 @@ def test_a_finish_that_takes_its_time_does_not_stop_the_watch(serve: Any, base: 
     for _ in range(2):
         go.release()
     until(lambda: serving.connections() == 0, "both have ended")
+
+
+def own_threads(server_class: Any) -> Any:
+    """A server whose program decides on threads itself: one thread keeps a connection."""
+
+    class Server(server_class):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            super().process_request(request, client_address)
+
+    return Server
+
+
+@pytest.mark.parametrize("server_class", [hangup.HTTPServer, hangup.ThreadingHTTPServer])
+def test_departures_and_exceptions_on_connections_that_a_thread_keeps(
+    serve: Any, base: Any, server_class: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Handler(handler_for(base)):
+        def do_PUT(self) -> None:
+            self.wfile.write(bytes(1 << 24))
+
+        def do_PATCH(self) -> None:
+            raise ZeroDivisionError
+
+    serving = serve(Handler, own_threads(server_class))
+    for _ in range(5):
+        peer = serving.connect().send(b"PUT / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert peer.read(100)
+        peer.rst()
+    serving.connect().rst()
+    serving.connect().fin()
+    with serving.connect() as peer:
+        peer.get("/").half_close()
+        assert b"200 OK" in peer.read_to_end()
+    assert serving.get()[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+    with serving.connect() as peer:
+        peer.send(b"PATCH / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert peer.response()[0].status == 500
+    assert serving.get()[0] == 200
+    assert capfd.readouterr().err.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("way", ["own threads", "handle_request"])
+def test_finish_request_of_a_programs_own_is_called_once_for_a_kept_connection(
+    base: Any, way: str
+) -> None:
+    calls: list[str] = []
+
+    class Server(own_threads(hangup.ThreadingHTTPServer)):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            calls.append("finish_request")
+            super().finish_request(request, client_address)
+
+    with Server(("127.0.0.1", 0), handler_for(base)) as server:
+        peer = Peer(server.server_address).get("/", "Connection: close")
+        if way == "handle_request":
+            server.handle_request()
+        else:
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+        assert peer.response()[0].status == 200
+        peer.fin()
+        if way != "handle_request":
+            server.shutdown()
+            thread.join()
+    assert calls == ["finish_request"]
+
+
+def test_a_forking_server_answers_in_its_children(base: Any) -> None:
+    import subprocess
+    import sys
+
+    module = "hangup" if base is hangup.BaseHTTPRequestHandler else "http.server"
+    # In a process of its own: this one has threads.
+    source = f"""
+import http.server, socketserver, threading, urllib.request
+import hangup
+class Handler({module}.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"forked")
+    def log_message(self, *args): pass
+class Server(socketserver.ForkingMixIn, hangup.HTTPServer): pass
+with Server(("127.0.0.1", 0), Handler) as server:
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    for _ in range(3):
+        print(urllib.request.urlopen("http://127.0.0.1:%d/" % server.server_port).read().decode())
+    server.shutdown()
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", source], capture_output=True, text=True
+    )
+    assert result.stdout == "forked\n" * 3, result.stderr
+
+
+def test_a_handle_error_that_raises_costs_one_connection(
+    serve: Any, base: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Server(hangup.ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            raise ValueError
+
+    class Handler(handler_for(base)):
+        def do_PUT(self) -> None:
+            raise ZeroDivisionError
+
+    serving = serve(Handler, Server)
+    with serving.connect() as peer:
+        peer.send(b"PUT / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert peer.response()[0].status == 500
+        assert peer.read_to_end() == b""
+    assert serving.get()[0] == 200
+    assert "while an exception was handled" in caplog.text
+
+
+def test_a_broken_access_log_costs_nothing(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_record: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("hangup.httpserver.log_access", broken)
+    serving = serve(Own, config=Config(head_timeout=0.05))
+    for _ in range(3):
+        assert serving.get()[0] == 200
+    with serving.connect() as peer:
+        peer.send(b"GET / HTTP/1.1\r\n")
+        assert peer.response()[0].status == 408
+    assert serving.get()[0] == 200
+    assert "the access log failed" in caplog.text
+
+
+def test_a_hook_that_exits_does_not_end_the_watch(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Server(hangup.ThreadingHTTPServer):
+        exits = 2
+
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            if self.exits:
+                self.exits -= 1
+                raise SystemExit
+            return True
+
+    serving = serve(Own, Server)
+    for _ in range(2):
+        with serving.connect() as peer:
+            assert peer.read_to_end() == b""
+    assert serving.get()[0] == 200
+
+
+def test_closing_does_not_wait_for_a_connection_that_its_handler_took_away() -> None:
+    taken: list[socket.socket] = []
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            taken.append(socket.socket(fileno=self.request.detach()))
+
+    class Server(socketserver.ThreadingMixIn, hangup.HTTPServer):
+        """server_close waits."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with Peer(server.server_address) as peer:
+        peer.get("/")
+        until(lambda: taken, "it is taken")
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        taken[0].close()
+
+
+def test_a_process_wide_default_timeout_changes_nothing(serve: Any, base: Any) -> None:
+    class Handler(handler_for(base)):
+        def do_POST(self) -> None:
+            answer(self, self.rfile.read(int(self.headers["Content-Length"])))
+
+    serving = serve(Handler)
+    socket.setdefaulttimeout(0.05)
+    try:
+        with serving.connect() as peer:
+            peer.sock.settimeout(PATIENCE)
+            assert peer.get("/").response()[0].status == 200
+            peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+            threading.Event().wait(0.2)  # four default time-outs
+            assert peer.send(b"cd").response()[1] == b"abcd"
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_shutting_down_under_load_leaves_no_thread_in_accept() -> None:
+    for _ in range(5):
+        server = hangup.ThreadingHTTPServer(("127.0.0.1", 0), Own)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        stop = threading.Event()
+
+        def knock(address: Any = server.server_address, stop: threading.Event = stop) -> None:
+            while not stop.is_set():
+                try:
+                    socket.create_connection(address, PATIENCE).close()
+                except OSError:
+                    return
+
+        knocking = [threading.Thread(target=knock) for _ in range(2)]
+        for one in knocking:
+            one.start()
+        until(lambda: server._engine and server._engine.workers.thread_count, "it serves")  # noqa: B023
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        stop.set()
+        for one in knocking:
+            one.join()

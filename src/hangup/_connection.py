@@ -326,7 +326,9 @@ class Connection(Receiver):
         if request is not None and request.fields.length:
             self._budget = self._discard_budget(request, exchange)
         self.request = None
-        if self.client.state is ClientState.GONE:
+        if self.client.state is ClientState.GONE or (
+            self.client.state is ClientState.EOF and not exchange.answer_began
+        ):
             self._tell(exchange, Outcome.LEFT)
         elif self.client.state is ClientState.EOF:
             self._unsettled = [*(self._unsettled or ()), exchange]

@@ -120,6 +120,19 @@ class RequestStream(io.BufferedIOBase):
                 return self.take_buffer()
 
 
+class _Unbuffered(io.RawIOBase):
+    """A stream's raw face, for buffers of :mod:`io` that want to fill themselves as far as can be."""
+
+    def __init__(self, stream: RequestStream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        return self._stream.readinto1(buffer)
+
+
 class AnswerStream(io.BufferedIOBase):
     """A file to write to: ``wfile``.
 
@@ -209,13 +222,13 @@ class ClientSocket(socket.socket):
         reading, writing = "r" in mode or "w" not in mode, "w" in mode
         reader = self.connection.stream
         writer: Any = AnswerStream(self.connection, self)
-        if writing and (buffering is None or buffering not in (0, 1)):
-            size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
-            writer = io.BufferedWriter(writer, size)
+        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering <= 1 else buffering
         if reading and writing:
-            both: Any = io.BufferedRWPair(reader, writer)
+            both: Any = io.BufferedRWPair(_Unbuffered(reader), writer, size)
+        elif reading:
+            both = reader
         else:
-            both = reader if reading else writer
+            both = writer if buffering == 0 else io.BufferedWriter(writer, size)
         return both if "b" in mode else io.TextIOWrapper(both, **text)
 
     def settimeout(self, value: float | None, /) -> None:

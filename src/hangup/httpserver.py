@@ -74,13 +74,15 @@ class _HTTPDoor:
 
     def _verify(self, connection: Connection) -> bool:
         server = self._server
+        wanted = False
         try:
-            if server.verify_request(connection.sock, connection.address):
-                return True
+            wanted = server.verify_request(connection.sock, connection.address)
         except Exception:
             server.handle_error(connection.sock, connection.address)
-        connection.close()
-        return False
+        finally:
+            if not wanted:
+                connection.close()
+        return wanted
 
     def handle(self, connection: Connection) -> None:
         """``finish_request``, or straight to the handler."""

@@ -174,7 +174,9 @@ class Server:
     def _failed(self, connection: Connection, error: Exception) -> None:
         """The one place where it is decided what a handler's exception means."""
         if isinstance(error, ClientDisconnected):
-            pass  # An ordinary event.
+            # An ordinary event. Its handler has given up, so that nobody was answered.
+            if connection.exchange is not None:
+                connection.exchange.outcome = Outcome.LEFT
         elif isinstance(error, BadRequest):
             self._answer(connection, Outcome.REFUSED, error.status, error.reason)
         elif isinstance(error, BodyTimeout):
