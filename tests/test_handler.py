@@ -468,9 +468,12 @@ def test_log_overrides_go_on_working(serve: Any, base: Any) -> None:
         def do_GET(self) -> None:
             answer(self)
 
-    class LogsRequest(LogsMessage):
+    class LogsRequest(base):
         def log_request(self, code: Any = "-", size: Any = "-") -> None:
             requests.append((int(code), self.path))
+
+        def do_GET(self) -> None:
+            answer(self)
 
     assert serve(LogsMessage).get("/a") == (200, b"ok")
     assert lines == ['"GET /a HTTP/1.1" 200 -']

@@ -1,40 +1,30 @@
-"""Request handlers: ``http.server``'s classes, on hangup's engine.
+"""Request handlers: ``http.server``'s class, on hangup's engine.
 
-Two kinds of handler run here.
+The wire layer has parsed a request already, and refused what is malformed, so ``parse_request`` only
+hands the result out.  ``rfile`` ends where the body ends.
 
-:class:`BaseHTTPRequestHandler` is hangup's own.  The wire layer has parsed its request already, and
-refused what is malformed, so ``parse_request`` only hands the result out.  Its ``rfile`` ends where
-the body ends.
-
-A subclass of the *standard library's* class gets its bytes untouched, and parses them itself, as
-ever.  :func:`adapt` puts a thin class before it that marks where its requests begin and end.
-
-Either lives as long as its connection.  The engine calls ``handle`` for each request that is at hand,
-in whichever thread, one at a time; between requests no thread holds it.
+A handler lives as long as its connection.  The engine calls ``serve_one`` for each request that is at
+hand, in whichever thread, one at a time; between requests no thread holds it.
 """
 
 import functools
 import http.server
 import io
-import socketserver
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ._connection import Connection
+from ._handling import BEING_MADE, Handling, log_request, of_the_engine
 from ._streams import AnswerStream, ClientSocket, RequestStream
-from .records import CLIENT_CLOSED_REQUEST, Outcome
+from .records import Outcome
 
 if TYPE_CHECKING:
+    from ._connection import Connection
     from .exceptions import BadRequest
 
-__all__ = ["BaseHTTPRequestHandler", "adapt"]
+__all__ = ["BaseHTTPRequestHandler"]
 
 _Stock = http.server.BaseHTTPRequestHandler
-
-#: In ``Connection.handler`` while a handler is being made: it must not begin to work yet.
-BEING_MADE = object()
 
 
 class _LazyStream:
@@ -67,92 +57,7 @@ class _LazyFields:
         return message
 
 
-class _Reporting:
-    """What both kinds of handler do for the engine: who writes the log, and the answer's status."""
-
-    _hangup: Connection | None
-    close_connection: bool
-    command: str
-    wfile: Any
-
-    def _writes_own_log(self) -> bool:
-        """Whether the program replaced ``log_request`` or ``log_message``: the line is then its own.
-
-        Asked for each connection, not each class: programs replace them on the class, at any time.
-        """
-        cls = type(self)
-        return (
-            getattr(cls, "log_message") is not _Stock.log_message  # noqa: B009
-            or getattr(cls, "log_request") not in _OUR_LOG_REQUESTS  # noqa: B009
-        )
-
-    def finishes_itself(self) -> bool:
-        """Whether the program has a ``finish`` of its own, which may take its time."""
-        return getattr(type(self), "finish") is not BaseHTTPRequestHandler.finish  # noqa: B009
-
-    def _report_departure(self, connection: Connection) -> None:
-        """A program's own log is told of a client that left before any answer began, too."""
-        exchange = connection.exchange
-        if (
-            exchange is not None
-            and connection.client.disconnected
-            and not exchange.reported
-            and hasattr(self, "requestline")
-        ):
-            exchange.reported = True
-            self.log_request(CLIENT_CLOSED_REQUEST)  # type: ignore[attr-defined]
-
-    def flush_headers(self) -> None:
-        """Send the head, or keep it for a moment so that the body's beginning goes with it."""
-        connection = self._hangup
-        if connection is None or type(self.wfile) is not AnswerStream:
-            super().flush_headers()  # type: ignore[misc]
-            return
-        buffer = self.__dict__.get("_headers_buffer")
-        if not buffer:
-            return
-        head = b"".join(buffer)
-        buffer.clear()
-        exchange = connection.exchange
-        if exchange is None:
-            connection.send(head)
-            return
-        exchange.head_out += len(head)
-        if not head.endswith(b"\r\n\r\n"):
-            # Not all of it: somebody else goes on writing, a CGI script say.
-            connection.send(head)
-        elif exchange.status >= 200 and self.command != "CONNECT":
-            connection.hold(head)
-        else:
-            connection.send(head)
-            if exchange.status < 200 and exchange.status != HTTPStatus.SWITCHING_PROTOCOLS:
-                exchange.forget_interim(len(head))
-                return
-            if not connection.is_raw and (
-                exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or 200 <= exchange.status < 300
-            ):
-                connection.upgrade()
-
-
-def _log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) -> None:
-    """``log_request`` on the engine.
-
-    By default the access log tells of the request when it has ended, once, and this says nothing.  A
-    program that has its own ``log_request`` or ``log_message`` is called when ``http.server`` would
-    call it, and then the access log says nothing.
-    """
-    connection = handler._hangup  # noqa: SLF001
-    if connection is None or connection.exchange is None:
-        log(code, size)
-    elif handler._own_log:  # noqa: SLF001
-        exchange = connection.exchange
-        exchange.reported = True
-        if connection.client.disconnected and not exchange.answer_began:
-            code = CLIENT_CLOSED_REQUEST
-        log(code, size)
-
-
-class BaseHTTPRequestHandler(_Reporting, _Stock):
+class BaseHTTPRequestHandler(Handling, _Stock):
     """``http.server.BaseHTTPRequestHandler``, with hangup underneath.
 
     Everything that the standard library documents for it holds, and more:
@@ -167,7 +72,7 @@ class BaseHTTPRequestHandler(_Reporting, _Stock):
     On a socket that isn't hangup's it behaves as the standard library's class.
     """
 
-    _hangup: Connection | None = None
+    _hangup: "Connection | None" = None
     _head_taken = False
     _framed = False
     _says_connection = False
@@ -254,6 +159,7 @@ class BaseHTTPRequestHandler(_Reporting, _Stock):
             self.close_connection = True
             self.handle_one_request()
 
+    @of_the_engine
     def finish(self) -> None:
         """The connection ends; called once for each connection."""
         if self._hangup is None:
@@ -406,9 +312,10 @@ class BaseHTTPRequestHandler(_Reporting, _Stock):
             return _http_date(int(time.time()))
         return super().date_time_string(timestamp)
 
+    @of_the_engine
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Called by :meth:`send_response`, to be overridden; see the documentation on logging."""
-        _log_request(self, super().log_request, code, size)
+        log_request(self, super().log_request, code, size)
 
 
 BaseHTTPRequestHandler.rfile = _LazyStream()
@@ -439,113 +346,3 @@ def _http_date(second: int) -> str:
         f"{_Stock.weekdayname[at.tm_wday]}, {at.tm_mday:02} {_Stock.monthname[at.tm_mon]}"
         f" {at.tm_year} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
     )
-
-
-class _Adapter(_Reporting):
-    """Stands before a stock handler class, and tells the engine what it does."""
-
-    _hangup: Connection | None = None
-    _served = False
-    _own_log = True
-
-    def __init__(self, request: Any, client_address: Any, server: Any, **options: Any) -> None:
-        if isinstance(request, ClientSocket):
-            self._hangup = request.connection
-        super().__init__(request, client_address, server, **options)  # type: ignore[call-arg]
-
-    def setup(self) -> None:
-        super().setup()  # type: ignore[misc]
-        self._own_log = self._writes_own_log()
-        if self._hangup is not None and self.timeout is not None:  # type: ignore[attr-defined]
-            self._hangup.idle_timeout = self.timeout  # type: ignore[attr-defined]
-        if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined]  # noqa: SLF001
-            self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
-
-    def handle(self) -> None:
-        if not self._being_made():
-            super().handle()  # type: ignore[misc]
-
-    def finish(self) -> None:
-        if not self._being_made():
-            super().finish()  # type: ignore[misc]
-
-    def finishes_itself(self) -> bool:
-        """Whether the program has a ``finish`` of its own, which may take its time."""
-        return super().finish.__func__ is not socketserver.StreamRequestHandler.finish  # type: ignore[misc]
-
-    def _being_made(self) -> bool:
-        return self._hangup is not None and self._hangup.handler is BEING_MADE
-
-    def serve_one(self) -> None:
-        """Answer the one request at hand.  The engine calls this."""
-        connection = self._hangup
-        assert connection is not None
-        self._served = self._wants_another = False
-        try:
-            self.handle()
-        finally:
-            self._describe(connection)
-            if self._own_log:
-                self._report_departure(connection)
-        connection.end_exchange(keep_open=connection.keep_open and self._wants_another)
-
-    def handle_one_request(self) -> None:
-        if self._served:
-            # http.server's handle() loops for as long as the connection lasts. The engine calls
-            # again when there is a request; until then no thread waits.
-            self._wants_another = True
-            self.close_connection = True
-        else:
-            self._served = True
-            super().handle_one_request()  # type: ignore[misc]
-
-    def _describe(self, connection: Connection) -> None:
-        exchange = connection.exchange
-        if exchange is not None:
-            exchange.method = getattr(self, "command", None) or ""
-            exchange.target = getattr(self, "path", "")
-            exchange.protocol = getattr(self, "request_version", "")
-
-    def send_response_only(self, code: int, message: str | None = None) -> None:
-        if self._hangup is not None and self._hangup.exchange is not None:
-            self._hangup.exchange.status = int(code)
-        super().send_response_only(code, message)  # type: ignore[misc]
-
-    def log_request(self, code: Any = "-", size: Any = "-") -> None:
-        _log_request(self, super().log_request, code, size)  # type: ignore[misc]
-
-
-_OUR_LOG_REQUESTS = (
-    _Stock.log_request,
-    BaseHTTPRequestHandler.log_request,
-    _Adapter.log_request,
-)
-
-
-@functools.cache
-def _adapted(cls: type) -> type:
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (_Adapter, cls), names)
-
-
-def adapt(factory: Any) -> Any:
-    """What makes the handlers: ``factory`` itself, or with an adapter before a stock class.
-
-    ``factory`` is a class, a :func:`functools.partial` of one (``directory=…``), or any callable;
-    for the last, what it returns can't be foreseen, so None is returned: it is called as it is.
-    """
-    if isinstance(factory, functools.partial):
-        inner = adapt(factory.func)
-        return None if inner is None else functools.partial(inner, *factory.args, **factory.keywords)
-    if not isinstance(factory, type) or not issubclass(factory, _Stock):
-        return None
-    if issubclass(factory, BaseHTTPRequestHandler):
-        return factory
-    return _adapted(factory)  # type: ignore[arg-type]
-
-
-def is_wire_handler(factory: Any) -> bool:
-    """Whether the handlers are hangup's own, whose requests the wire layer parses."""
-    while isinstance(factory, functools.partial):
-        factory = factory.func
-    return isinstance(factory, type) and issubclass(factory, BaseHTTPRequestHandler)

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._connection import Connection, State
+from ._handling import BEING_MADE
 from ._streams import ClientSocket
 from ._watch import Watch
+from .adapter import adapt, is_wire_handler
 from .config import Config
-from .handler import BEING_MADE, adapt, is_wire_handler
 from .records import RequestRecord, log_access
 from .server import Server, tune_listener
 

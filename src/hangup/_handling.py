@@ -1,0 +1,119 @@
+"""What every handler does for the engine, hangup's own and the standard library's alike.
+
+It is told of the answer's status, lets the head wait for the body, and sees to it that one line is
+written about a request: by the access log, or by the program.
+"""
+
+import http.server
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from ._streams import AnswerStream
+from .records import CLIENT_CLOSED_REQUEST
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+__all__ = ["BEING_MADE", "Handling", "log_request", "of_the_engine"]
+
+_Stock = http.server.BaseHTTPRequestHandler
+
+#: In ``Connection.handler`` while a handler is being made: it must not begin to work yet.
+BEING_MADE = object()
+
+
+def of_the_engine(method: Any) -> Any:
+    """Mark a method that is not a program's own."""
+    method.of_the_engine = True
+    return method
+
+
+class Handling:
+    """What both kinds of handler do for the engine: who writes the log, and the answer's status."""
+
+    _hangup: "Connection | None"
+    close_connection: bool
+    command: str
+    wfile: Any
+
+    def _program(self) -> Any:
+        """The class whose methods are the program's."""
+        return type(self)
+
+    def _replaces(self, name: str) -> bool:
+        """Whether the program has such a method of its own.
+
+        Asked for each connection, not each class: programs replace them on the class, at any time.
+        """
+        method = getattr(self._program(), name)
+        return method is not getattr(_Stock, name) and not hasattr(method, "of_the_engine")
+
+    def _writes_own_log(self) -> bool:
+        """Whether the program replaced ``log_request`` or ``log_message``: the line is then its own."""
+        return self._replaces("log_message") or self._replaces("log_request")
+
+    def finishes_itself(self) -> bool:
+        """Whether the program has a ``finish`` of its own, which may take its time."""
+        return self._replaces("finish")
+
+    def _report_departure(self, connection: "Connection") -> None:
+        """A program's own log is told of a client that left before any answer began, too."""
+        exchange = connection.exchange
+        if (
+            exchange is not None
+            and connection.client.disconnected
+            and not exchange.reported
+            and hasattr(self, "requestline")
+        ):
+            exchange.reported = True
+            self.log_request(CLIENT_CLOSED_REQUEST)  # type: ignore[attr-defined]
+
+    def flush_headers(self) -> None:
+        """Send the head, or keep it for a moment so that the body's beginning goes with it."""
+        connection = self._hangup
+        if connection is None or type(self.wfile) is not AnswerStream:
+            super().flush_headers()  # type: ignore[misc]
+            return
+        buffer = self.__dict__.get("_headers_buffer")
+        if not buffer:
+            return
+        head = b"".join(buffer)
+        buffer.clear()
+        exchange = connection.exchange
+        if exchange is None:
+            connection.send(head)
+            return
+        exchange.head_out += len(head)
+        if not head.endswith(b"\r\n\r\n"):
+            # Not all of it: somebody else goes on writing, a CGI script say.
+            connection.send(head)
+        elif exchange.status >= 200 and self.command != "CONNECT":
+            connection.hold(head)
+        else:
+            connection.send(head)
+            if exchange.status < 200 and exchange.status != HTTPStatus.SWITCHING_PROTOCOLS:
+                exchange.forget_interim(len(head))
+                return
+            if not connection.is_raw and (
+                exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or 200 <= exchange.status < 300
+            ):
+                connection.upgrade()
+
+
+def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) -> None:
+    """``log_request`` on the engine.
+
+    By default the access log tells of the request when it has ended, once, and this says nothing.  A
+    program that has its own ``log_request`` or ``log_message`` is called when ``http.server`` would
+    call it, and then the access log says nothing.
+    """
+    connection = handler._hangup  # noqa: SLF001
+    if connection is None or connection.exchange is None:
+        log(code, size)
+    elif handler._own_log:  # noqa: SLF001
+        exchange = connection.exchange
+        exchange.reported = True
+        if connection.client.disconnected and not exchange.answer_began:
+            code = CLIENT_CLOSED_REQUEST
+        log(code, size)

@@ -1,0 +1,121 @@
+"""Handlers of the standard library's, unmodified, on hangup's engine.
+
+A subclass of ``http.server.BaseHTTPRequestHandler`` gets its bytes untouched, and parses them itself,
+as ever.  :func:`adapt` puts a thin class before it that marks where its requests begin and end.
+"""
+
+import functools
+import http.server
+import socketserver
+from typing import Any
+
+from ._connection import Connection
+from ._handling import BEING_MADE, Handling, log_request
+from ._streams import AnswerStream, ClientSocket
+from .handler import BaseHTTPRequestHandler
+
+__all__ = ["adapt", "is_wire_handler"]
+
+_Stock = http.server.BaseHTTPRequestHandler
+
+
+class _Adapter(Handling):
+    """Stands before a stock handler class, and tells the engine what it does."""
+
+    _hangup: "Connection | None" = None
+    _served = False
+    _own_log = True
+
+    def __init__(self, request: Any, client_address: Any, server: Any, **options: Any) -> None:
+        if isinstance(request, ClientSocket):
+            self._hangup = request.connection
+        super().__init__(request, client_address, server, **options)  # type: ignore[call-arg]
+
+    def _program(self) -> Any:
+        return type(self).__bases__[1]
+
+    def setup(self) -> None:
+        super().setup()  # type: ignore[misc]
+        self._own_log = self._writes_own_log()
+        if self._hangup is not None and self.timeout is not None:  # type: ignore[attr-defined]
+            self._hangup.idle_timeout = self.timeout  # type: ignore[attr-defined]
+        if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined]  # noqa: SLF001
+            self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
+
+    def handle(self) -> None:
+        if not self._being_made():
+            super().handle()  # type: ignore[misc]
+
+    def finish(self) -> None:
+        if not self._being_made():
+            super().finish()  # type: ignore[misc]
+
+    def _being_made(self) -> bool:
+        return self._hangup is not None and self._hangup.handler is BEING_MADE
+
+    def serve_one(self) -> None:
+        """Answer the one request at hand.  The engine calls this."""
+        connection = self._hangup
+        assert connection is not None
+        self._served = self._wants_another = False
+        try:
+            self.handle()
+        finally:
+            self._describe(connection)
+            if self._own_log:
+                self._report_departure(connection)
+        connection.end_exchange(keep_open=connection.keep_open and self._wants_another)
+
+    def handle_one_request(self) -> None:
+        if self._served:
+            # http.server's handle() loops for as long as the connection lasts. The engine calls
+            # again when there is a request; until then no thread waits.
+            self._wants_another = True
+            self.close_connection = True
+        else:
+            self._served = True
+            super().handle_one_request()  # type: ignore[misc]
+
+    def _describe(self, connection: Connection) -> None:
+        exchange = connection.exchange
+        if exchange is not None:
+            exchange.method = getattr(self, "command", None) or ""
+            exchange.target = getattr(self, "path", "")
+            exchange.protocol = getattr(self, "request_version", "")
+
+    def send_response_only(self, code: int, message: str | None = None) -> None:
+        if self._hangup is not None and self._hangup.exchange is not None:
+            self._hangup.exchange.status = int(code)
+        super().send_response_only(code, message)  # type: ignore[misc]
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        log_request(self, super().log_request, code, size)  # type: ignore[misc]
+
+
+@functools.cache
+def _adapted(cls: type) -> type:
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (_Adapter, cls), names)
+
+
+def adapt(factory: Any) -> Any:
+    """What makes the handlers: ``factory`` itself, or with an adapter before a stock class.
+
+    ``factory`` is a class, a :func:`functools.partial` of one (``directory=…``), or any callable;
+    for the last, what it returns can't be foreseen, so None is returned: it is called as it is.
+    """
+    if isinstance(factory, functools.partial):
+        inner = adapt(factory.func)
+        return None if inner is None else functools.partial(inner, *factory.args, **factory.keywords)
+    if not isinstance(factory, type) or not issubclass(factory, _Stock):
+        return None
+    if issubclass(factory, BaseHTTPRequestHandler):
+        return factory
+    return _adapted(factory)  # type: ignore[arg-type]
+
+
+def is_wire_handler(factory: Any) -> bool:
+    """Whether the handlers are hangup's own, whose requests the wire layer parses."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return isinstance(factory, type) and issubclass(factory, BaseHTTPRequestHandler)
