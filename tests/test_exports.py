@@ -44,6 +44,7 @@ ORDER = [
     "_sendfile",
     "_sender",
     "_receiver",
+    "_ending",
     "_connection",
     "_pacer",
     "_watch",

@@ -12,17 +12,15 @@ What others may touch
     under the same lock, when it parks.  So no event is lost in between.
 """
 
-import enum
 import math
 import select
 import socket
-import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._ending import Ending, State
 from ._exchange import Exchange
 from ._poller import EOF, GONE, READABLE, wait_for
-from ._receiver import RECEIVE_SIZE, Receiver
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
 from ._wire import CHUNKED, Request, plain_answer
@@ -33,68 +31,33 @@ from .records import Outcome, Phase
 if TYPE_CHECKING:
     from ._watch import Watch
 
-__all__ = ["Connection", "State"]
+__all__ = ["Connection"]
 
-# Bytes that a lingering close reads and drops before it gives up on the client.
-LINGER_BYTES = 1024 * 1024
-# Not to linger in the kernel either: what a deaf client didn't take is dropped at once, with an RST.
-_ABORT = struct.pack("ii", 1, 0)
-
-# tcpi_state, the first byte of struct tcp_info (linux/tcp.h).
-_TCP_CLOSE = 7
-
-_recv = socket.socket.recv
 _send = socket.socket.send
 
 
-class State(enum.Enum):
-    """Who owns a connection, and what for."""
-
-    IDLE = "between requests, or receiving a head: the watch's"
-    HANDLED = "a request is at hand: the handling thread's"
-    LINGERING = "answered and closing: the watch's"
-    ENDING = "to be closed by a worker: the watch's"
-    CLOSED = "closed: nobody's"
-
-
-class Connection(Receiver):
+class Connection(Ending):
     """One client's connection.  See this module's text for who may call what, and when."""
 
     __slots__ = (
-        "_budget",
-        "_unsettled",
         "address",
         "blocking",
-        "closes_slowly",
-        "deadline",
         "handler",
         "idle_timeout",
-        "pending",
         "refusal",
-        "state",
     )
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool = False) -> None:
         super().__init__(sock, address, watch, raw=raw)
         sock.connection = self
         self.address = address
-        self.state = State.IDLE
-        #: What the poller has told since the owner last looked.
-        self.pending = 0
-        self.deadline = monotonic() + self.config.head_timeout
         self.refusal: BadRequest | None = None
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
-        #: Does closing run code of the program's? Then the watch leaves it to a worker.
-        self.closes_slowly = False
         #: Whatever the front door keeps for this connection between requests.
         self.handler: Any = None
         #: How long it may be idle, in seconds.
         self.idle_timeout = self.config.keep_alive_timeout
-        # Bytes that may still be read and dropped, of a body or of a closing connection.
-        self._budget = 0
-        # Exchanges that have ended, but whose client may have left before that; see end_exchange.
-        self._unsettled: list[Exchange] | None = None
 
     # -- the watching thread
 
@@ -282,30 +245,6 @@ class Connection(Receiver):
         elif self._stream is not None:
             self.wire.put_back(self._stream.take_buffer())
 
-    def hang_up_after_answer(self) -> None:
-        """No request follows this one."""
-        self.keep_open = False
-
-    def hang_up(self) -> None:
-        """The handler closed the socket: the client sees the end now, the descriptor follows."""
-        self.shut(socket.SHUT_RDWR)
-
-    def shut(self, how: int) -> None:
-        """Close one direction, or both."""
-        self.keep_open = False
-        try:
-            self.flush()
-            socket.socket.shutdown(self.sock, how)
-        except OSError:
-            pass  # It is closed already: that is all that was asked for.
-
-    def abandon(self) -> None:
-        """The handler takes the descriptor for itself."""
-        self.flush()
-        self.keep_open = False
-        if self.watch.forget(self):
-            self.watch.closed(self)
-
     def end_exchange(self, *, keep_open: bool) -> None:
         """The handler has answered: tell of it, once.
 
@@ -386,122 +325,3 @@ class Connection(Receiver):
         if deadline < self.watch.next_sweep:
             self.watch.expect(deadline)
         return True
-
-    def finish(self) -> None:
-        """No further request: close, and linger where that could cost the client its answer.
-
-        Bytes that are unread when a socket is closed make the kernel send RST, which can overtake
-        the answer and destroy it (RFC 9112 §9.6).  The watch drains them; no thread waits.
-        """
-        if self.state is not State.HANDLED:
-            return  # It was finished before, and has another owner now.
-        if self.client.state is ClientState.GONE:
-            if self.client.reason is Departure.WRITE_TIMEOUT:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            self._settle(Outcome.LEFT)
-            self.close()
-            return
-        if self.watch.ended:
-            self._settle(Outcome.ANSWERED)
-            self.close()
-            return
-        if self._raw:
-            self._drained = False
-            self._receive_available()  # Its handler counted for itself: is there anything left?
-        unread = self.pending or not self._drained or self.wire.buffer or not self.wire.body_ended
-        if not unread and not self._unsettled:
-            self.close()
-            return
-        self._budget = LINGER_BYTES
-        try:
-            socket.socket.shutdown(self.sock, socket.SHUT_WR)
-        except OSError:
-            pass  # RST came first; the next look tells.
-        flags = READABLE
-        while self._linger(flags):
-            with self.watch.lock:
-                flags, self.pending = self.pending, 0
-                if not flags:
-                    self.deadline = deadline = monotonic() + self.config.linger_timeout
-                    self.state = State.LINGERING
-                    break
-        else:
-            self.close()
-            return
-        self.watch.expect(deadline)
-
-    def _linger(self, flags: int) -> bool:
-        """Drain a closing connection; False when its client is done, or gone."""
-        if flags & GONE and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._left(Departure.RESET)
-        elif not self._drain() and not (flags & GONE and self._is_over()):
-            return True
-        gone = self.client.state is ClientState.GONE
-        self._settle(Outcome.LEFT if gone else Outcome.ANSWERED)
-        return False
-
-    def _is_over(self) -> bool:
-        """Whether both sides have closed and everything is acknowledged.
-
-        EPOLLHUP comes as soon as both have sent FIN, when the last bytes may be on their way still.
-        """
-        if not hasattr(socket, "TCP_INFO") or self.sock.family == getattr(socket, "AF_UNIX", None):
-            return True
-        state = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        return state[0] == _TCP_CLOSE
-
-    def _drain(self) -> bool:
-        """Read and drop what has come; True when there is nothing more to wait for."""
-        while self._budget > 0:
-            try:
-                data = _recv(self.sock, RECEIVE_SIZE, DONTWAIT)
-            except BlockingIOError:
-                self._mark_drained()
-                return False
-            except OSError:
-                self._left(Departure.RESET)
-                return True
-            if not data:
-                # FIN. If answers are unsettled it is no news: the client's last word is to come.
-                return not self._unsettled
-            self._budget -= len(data)
-        return True
-
-    def _settle(self, outcome: Outcome) -> None:
-        for exchange in self._unsettled or ():
-            self._tell(exchange, exchange.outcome if outcome is Outcome.ANSWERED else outcome)
-        self._unsettled = None
-
-    def _tell(self, exchange: Exchange, outcome: Outcome) -> None:
-        self.watch.tell(exchange.record(self.client, outcome), exchange)
-
-    def drop(self) -> None:
-        """A request that is not started, because its client has left."""
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            self._tell(exchange, Outcome.LEFT)
-        self.close()
-
-    def close_at_the_end(self) -> None:
-        """Close a connection that nobody will handle or watch any more, and tell what is to be told."""
-        self._settle(Outcome.ANSWERED)
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            self._tell(exchange, Outcome.FAILED)
-        self.close()
-
-    def retire(self) -> None:
-        """Close a connection that belongs to the watch, in whichever thread may do that."""
-        if self.closes_slowly and not self.watch.ended:
-            self.state = State.ENDING
-            self.deadline = math.inf
-            self.watch.hand_out(self)
-        else:
-            self.close()
-
-    def close(self) -> None:
-        """Close the socket.  Owner only; the second call does nothing."""
-        if self.watch.forget(self):
-            self.watch.closed(self)
-            self._stream = None
-            self.sock.close_descriptor()

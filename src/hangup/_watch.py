@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ._connection import Connection, State
+from ._connection import Connection
+from ._ending import Ending, State
 from ._exchange import Exchange
 from ._poller import Poller
 from .config import Config
@@ -124,7 +125,7 @@ class Watch:
         self.draining = False
         self.sinks = sinks
         self.access_sink: Callable[[RequestRecord], None] | None = None
-        self.on_closed: Callable[[Connection], None] | None = None
+        self.on_closed: Callable[[Any], None] | None = None
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
@@ -211,7 +212,7 @@ class Watch:
         self._entries[connection.sock.fileno()] = connection
         self.poller.add(connection.sock)
 
-    def hand_out(self, connection: Connection) -> None:
+    def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
 
@@ -245,7 +246,7 @@ class Watch:
             self._expecting = True
             self.poller.wake()
 
-    def forget(self, connection: Connection) -> bool:
+    def forget(self, connection: Ending) -> bool:
         """The connection closes; False if it has closed before."""
         with self.lock:
             if connection.state is State.CLOSED:
@@ -255,7 +256,7 @@ class Watch:
         self.poller.remove(connection.sock)
         return True
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Ending) -> None:
         """The connection has closed."""
         if self.on_closed is not None:
             try:

@@ -18,7 +18,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ._connection import Connection, State
+from ._connection import Connection
+from ._ending import State
 from ._handling import BEING_MADE
 from ._streams import ClientSocket
 from ._watch import Watch
