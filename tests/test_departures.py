@@ -191,6 +191,11 @@ def is_told(serving: Serving) -> bool:
     )
 
 
+def in_phase(serving: Serving, phase: Phase) -> bool:
+    exchanges = [getattr(e, "exchange", None) for e in list(serving.engine.watch._entries.values())]
+    return any(exchange is not None and exchange.phase is phase for exchange in exchanges)
+
+
 def test_a_half_closed_client_gets_its_whole_answer(serve: Any, base: Any) -> None:
     stage = Stage()
     serving = serve(make_handler(base, stage))
@@ -313,6 +318,7 @@ def test_a_client_that_leaves_in_its_upload_is_told_of_as_such(serve: Any, manne
     serving = serve(make_handler(hangup.BaseHTTPRequestHandler, stage))
     peer = serving.connect()
     in_the_upload(peer, stage)
+    until(lambda: in_phase(serving, Phase.BODY), "the handler waits for the rest")
     getattr(peer, manner)()
     record = serving.record()
     assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
@@ -324,7 +330,7 @@ def test_a_client_that_leaves_after_100_continue_has_not_been_answered(serve: An
     peer = serving.connect()
     peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
     assert peer.read(25).startswith(b"HTTP/1.1 100")
-    assert stage.began.acquire(timeout=PATIENCE)
+    until(lambda: in_phase(serving, Phase.BODY), "the handler waits for the body")
     peer.fin()
     record = serving.record()
     assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)

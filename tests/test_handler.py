@@ -718,3 +718,24 @@ def test_the_rest_of_the_sockets_face(serve: Any) -> None:
         assert read.acquire(timeout=PATIENCE)
         peer.send(b"defgh")
         assert peer.response()[1] == b"abcdefghd!"
+
+
+def test_a_program_that_wants_silence_gets_it(
+    serve: Any, base: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO, "hangup.access")
+
+    class Handler(base):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            answer(self)
+
+    serving = serve(Handler)
+    assert serving.get() == (200, b"ok")
+    serving.connect().send(b"GET / HT").fin()
+    serving.connect().send(b"nonsense\r\n\r\n").fin()
+    serving.wait_for_records(3)
+    assert not caplog.records
+    assert capfd.readouterr().err == ""

@@ -4,6 +4,7 @@ It is told of the answer's status, lets the head wait for the body, and sees to 
 written about a request: by the access log, or by the program.
 """
 
+import functools
 import http.server
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from .records import CLIENT_CLOSED_REQUEST
 if TYPE_CHECKING:
     from ._connection import Connection
 
-__all__ = ["BEING_MADE", "Handling", "log_request", "of_the_engine"]
+__all__ = ["BEING_MADE", "Handling", "log_request", "of_the_engine", "program_logs"]
 
 _Stock = http.server.BaseHTTPRequestHandler
 
@@ -27,6 +28,23 @@ def of_the_engine(method: Any) -> Any:
     """Mark a method that is not a program's own."""
     method.of_the_engine = True
     return method
+
+
+@functools.lru_cache(maxsize=256)
+def _is_own(name: str, method: Any) -> bool:
+    """Whether a method is a program's, and neither http.server's nor hangup's."""
+    return method is not getattr(_Stock, name) and not hasattr(method, "of_the_engine")
+
+
+def program_logs(factory: Any) -> bool:
+    """Whether the handlers that ``factory`` makes have a log of their own, as far as can be seen."""
+    cls = getattr(factory, "func", factory)
+    return hasattr(cls, "log_message") and _writes_own_log(cls)
+
+
+def _writes_own_log(cls: Any) -> bool:
+    """Whether ``log_request`` or ``log_message`` was replaced: the line is then the program's own."""
+    return _is_own("log_message", cls.log_message) or _is_own("log_request", cls.log_request)
 
 
 class Handling:
@@ -41,21 +59,14 @@ class Handling:
         """The class whose methods are the program's."""
         return type(self)
 
-    def _replaces(self, name: str) -> bool:
-        """Whether the program has such a method of its own.
-
-        Asked for each connection, not each class: programs replace them on the class, at any time.
-        """
-        method = getattr(self._program(), name)
-        return method is not getattr(_Stock, name) and not hasattr(method, "of_the_engine")
+    # What the program replaced is asked for each connection, not each class: it may do so at any time.
 
     def _writes_own_log(self) -> bool:
-        """Whether the program replaced ``log_request`` or ``log_message``: the line is then its own."""
-        return self._replaces("log_message") or self._replaces("log_request")
+        return _writes_own_log(self._program())
 
     def finishes_itself(self) -> bool:
         """Whether the program has a ``finish`` of its own, which may take its time."""
-        return self._replaces("finish")
+        return _is_own("finish", self._program().finish)
 
     def _report_departure(self, connection: "Connection") -> None:
         """A program's own log is told of a client that left before any answer began, too."""

@@ -126,6 +126,8 @@ class Watch:
         self.sinks = sinks
         self.access_sink: Callable[[RequestRecord], None] | None = None
         self.on_closed: Callable[[Any], None] | None = None
+        #: Does the program write its own log? Then what never reached a handler is not in it.
+        self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
@@ -273,7 +275,8 @@ class Watch:
                 sink(record)
             except Exception:
                 _log.exception("a sink failed on %r", record)
-        if self.access_sink is not None and not exchange.reported:
+        told_by_program = exchange.reported or (self.program_logs and not exchange.started_at)
+        if self.access_sink is not None and not told_by_program:
             try:
                 self.access_sink(record)
             except Exception:

@@ -20,7 +20,7 @@ from typing import Any
 
 from ._connection import Connection
 from ._ending import State
-from ._handling import BEING_MADE
+from ._handling import BEING_MADE, program_logs
 from ._streams import ClientSocket
 from ._watch import Watch
 from .adapter import adapt, is_wire_handler
@@ -203,7 +203,11 @@ class _OnEngine(socketserver.TCPServer):
 
     def _new_engine(self, *, serial: bool) -> Server:
         self._door = _HTTPDoor(self)
-        return Server(self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access)
+        engine = Server(
+            self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
+        )
+        engine.watch.program_logs = program_logs(self.RequestHandlerClass)
+        return engine
 
     # -- serve_forever and shutdown
 
