@@ -1,6 +1,7 @@
 """Servers: what programs call, set and override on http.server's."""
 
 import concurrent.futures
+import errno
 import http.server
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 import hangup
 from conftest import PATIENCE, Peer, Serving, answer, until
 from hangup import Config, Outcome
+from hangup.httpserver import shown
 
 
 def handler_for(base: Any) -> Any:
@@ -318,8 +320,16 @@ def test_server_close_does_not_wait_for_daemons() -> None:
 
 
 def test_a_port_in_use_is_an_oserror_and_leaks_nothing() -> None:
-    with hangup.HTTPServer(("127.0.0.1", 0), Own) as server, pytest.raises(OSError):
-        hangup.HTTPServer(server.server_address, Own)
+    with hangup.HTTPServer(("127.0.0.1", 0), Own) as server:
+        with pytest.raises(OSError) as error:
+            hangup.HTTPServer(server.server_address, Own)
+        assert error.value.errno == errno.EADDRINUSE
+        assert f"127.0.0.1:{server.server_port}" in str(error.value)
+
+
+def test_an_address_as_people_write_it() -> None:
+    for address, text in [(("", 80), "*:80"), (("::1", 80, 0, 0), "[::1]:80"), ("/run/x", "/run/x")]:
+        assert shown(address) == text
 
 
 def test_a_unix_socket(serve: Any, tmp_path: Any) -> None:
@@ -436,8 +446,6 @@ def test_config_sets_limits(serve: Any) -> None:
 def test_accepting_pauses_when_no_descriptor_is_left(
     serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import errno
-
     failures = [OSError(errno.EMFILE, "Too many open files"), OSError(errno.ECONNABORTED, "gone")]
 
     class Server(hangup.ThreadingHTTPServer):

@@ -11,6 +11,7 @@ forks; and one whose sockets are not plain ones (TLS).  Their connections are wa
 
 import http.server
 import logging
+import os
 import socket
 import socketserver
 import sys
@@ -25,6 +26,7 @@ from ._streams import ClientSocket
 from ._watch import Watch
 from .adapter import adapt, is_wire_handler
 from .config import Config
+from .exceptions import ConfigError
 from .records import RequestRecord, log_access
 from .server import Server, tune_listener
 
@@ -164,9 +166,13 @@ class _OnEngine(socketserver.TCPServer):
     ) -> None:
         """As :class:`socketserver.TCPServer`.
 
+        Raises :exc:`OSError` where it can't listen, whose text and ``listen_address`` say where;
+        :exc:`hangup.ConfigError` for a ``directory`` that is none.
+
         ``config`` sets limits; ``sinks`` are called with the record of each request that has ended,
         by the thread that ended it.
         """
+        check_directory(RequestHandlerClass)
         self._config = config or Config()
         self._sinks = tuple(sinks)
         self._lock = threading.Lock()
@@ -176,7 +182,12 @@ class _OnEngine(socketserver.TCPServer):
         self._stop = False
         self._alarm = threading.Event()
         self._is_shut_down = threading.Event()
-        super().__init__(server_address, RequestHandlerClass, bind_and_activate)
+        try:
+            super().__init__(server_address, RequestHandlerClass, bind_and_activate)
+        except OSError as error:
+            error.listen_address = shown(server_address)  # type: ignore[attr-defined]
+            error.strerror = f"{error.strerror}: {shown(server_address)}"
+            raise
 
     def server_activate(self) -> None:
         """Begin to listen."""
@@ -373,6 +384,25 @@ def _serves_http(factory: Any) -> bool:
     stock = http.server.BaseHTTPRequestHandler.__mro__[-3:]
     del stock
     return not isinstance(factory, type) or hasattr(factory, "parse_request")
+
+
+def shown(address: Any) -> str:
+    """A socket address as people write it."""
+    if not isinstance(address, tuple):
+        return str(address)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host or '*'}:{port}"
+
+
+def check_directory(factory: Any) -> None:
+    """Refuse now what would be 404 for each request.  Raises :exc:`hangup.ConfigError`."""
+    directory = getattr(factory, "keywords", {}).get("directory")
+    if (
+        directory is not None
+        and hasattr(factory.func, "translate_path")
+        and not os.path.isdir(directory)
+    ):
+        raise ConfigError(f"can't serve {os.fspath(directory)!r}: there is no such directory")
 
 
 class TCPServer(_OnEngine):

@@ -71,12 +71,22 @@ def _run(program: Callable[[], object]) -> int:
         program()
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except HangupError as error:
+        return _say(str(error))
     except Exception as error:
+        if isinstance(error, OSError) and hasattr(error, "listen_address"):
+            return _say(f"can't listen: {error.strerror}")
         # The program's own traceback, as python would show it: without the frames that ran it.
         error.__traceback__ = _without_ours(error.__traceback__)
         traceback.print_exception(error)
         return 1
     return 0
+
+
+def _say(what: str) -> int:
+    """What the person at the terminal can mend: one line, and no traceback."""
+    print(f"Error: {what}", file=sys.stderr)
+    return 1
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
