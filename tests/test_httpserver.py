@@ -3,6 +3,7 @@
 import concurrent.futures
 import errno
 import http.server
+import logging
 import os
 import socket
 import socketserver
@@ -168,8 +169,11 @@ def test_a_verify_request_that_raises_refuses_and_is_reported(serve: Any) -> Non
     assert len(errors) == 1
 
 
-def test_finish_request_may_make_the_handler_itself(serve: Any, base: Any) -> None:
+def test_finish_request_may_make_the_handler_itself(
+    serve: Any, base: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     """As ``python -m http.server`` does, to pass the directory."""
+    caplog.set_level(logging.INFO, "hangup.access")
     made: list[Any] = []
 
     class Server(hangup.ThreadingHTTPServer):
@@ -181,6 +185,10 @@ def test_finish_request_may_make_the_handler_itself(serve: Any, base: Any) -> No
         for _ in range(2):
             assert peer.get("/").response()[0].status == 200
     until(lambda: made, "the handler has ended")
+    first, *_ = serving.wait_for_records(2)
+    assert (first.method, first.target, first.status) == ("GET", "/", 200)
+    lines = capfd.readouterr().err + "".join(line.getMessage() + "\n" for line in caplog.records)
+    assert lines.count('"GET / HTTP/1.1" 200') == lines.count("\n") == 2
 
 
 @pytest.mark.parametrize("server_class", [hangup.HTTPServer, hangup.ThreadingHTTPServer])

@@ -148,6 +148,30 @@ def test_the_pages_of_a_directory_with_python_m(tmp_path: Any) -> None:
         process.communicate()
 
 
+def test_the_standard_librarys_own_command(tmp_path: Any) -> None:
+    (tmp_path / "page.txt").write_text("served")
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "hangup", "run", "-m", "http.server", "0", "--bind", "127.0.0.1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        port = int(re.search(r"port (\d+)", process.stdout.readline())[1])  # type: ignore[union-attr,index]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/page.txt", timeout=PATIENCE) as page:
+            assert page.read() == b"served"
+        with Peer(("127.0.0.1", port)) as peer:
+            peer.get("/page.txt").rst()
+        process.send_signal(signal.SIGINT)
+        log = process.communicate(timeout=PATIENCE)[1]
+    finally:
+        process.kill()
+        process.communicate()
+    assert "Traceback" not in log
+    assert "Warning" not in log
+
+
 def hangup_run(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hangup", "run", *args],

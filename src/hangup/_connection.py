@@ -199,7 +199,12 @@ class Connection(Ending):
 
     def _begin(self, request: Request | None) -> bool:
         self.request = request
-        self.exchange = Exchange(request)
+        self.exchange = exchange = Exchange(request)
+        if self._raw:
+            # What its handler will find; it may be one that tells nothing of it.
+            words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split()
+            if len(words) == 3:
+                exchange.method, exchange.target, exchange.protocol = words
         self.keep_open = True
         self.deadline = math.inf
         self.state = State.HANDLED

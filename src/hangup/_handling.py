@@ -55,6 +55,19 @@ class Handling:
     command: str
     wfile: Any
 
+    def serve_one(self) -> None:
+        """Answer the one request at hand.  The engine calls this."""
+        raise NotImplementedError
+
+    def serve_all(self) -> None:
+        """Handle the requests that are at hand, and with a thread of one's own, all that come."""
+        connection = self._hangup
+        assert connection is not None
+        while connection.exchange is not None or connection.wait_for_next_request():
+            self.serve_one()
+            if not connection.keep_open or not connection.blocking:
+                return
+
     def _program(self) -> Any:
         """The class whose methods are the program's."""
         return type(self)

@@ -56,6 +56,12 @@ class Receiver(Sender):
         """What a handler reads: the request's body, or everything (a raw connection, an upgrade)."""
         return self._stream or self.open_stream()
 
+    def renew_stream(self) -> None:
+        """The stream is done with; what it has read ahead comes first in the next one."""
+        stream, self._stream = self._stream, None
+        if self._raw and stream is not None:
+            self.wire.put_back(stream.take_buffer())
+
     def open_stream(self, *, head_first: bool = False) -> RequestStream:
         """Begin to read the current request; with its head, for a handler that parses it itself."""
         fd = self.sock.fileno()

@@ -23,7 +23,7 @@ class _Adapter(Handling):
     """Stands before a stock handler class, and tells the engine what it does."""
 
     _hangup: "Connection | None" = None
-    _served = False
+    _served = _serving = False
     _own_log = True
 
     def __init__(self, request: Any, client_address: Any, server: Any, **options: Any) -> None:
@@ -43,12 +43,27 @@ class _Adapter(Handling):
             self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
 
     def handle(self) -> None:
-        if not self._being_made():
+        if self._being_made():
+            return
+        if self._hangup is None or self._serving:
             super().handle()  # type: ignore[misc]
+        else:
+            # Somebody made this handler by hand, in a finish_request of his own.
+            self.serve_all()
 
     def finish(self) -> None:
-        if not self._being_made():
+        connection = self._hangup
+        if self._being_made():
+            return
+        if connection is None:
             super().finish()  # type: ignore[misc]
+            return
+        # It closes both files. That ends this handler, and not the connection: one that a program made
+        # by hand may be followed by another.
+        keep_open = connection.keep_open
+        super().finish()  # type: ignore[misc]
+        connection.keep_open = keep_open
+        connection.renew_stream()
 
     def _being_made(self) -> bool:
         return self._hangup is not None and self._hangup.handler is BEING_MADE
@@ -58,9 +73,11 @@ class _Adapter(Handling):
         connection = self._hangup
         assert connection is not None
         self._served = self._wants_another = False
+        self._serving = True
         try:
             self.handle()
         finally:
+            self._serving = False
             self._describe(connection)
             if self._own_log:
                 self._report_departure(connection)

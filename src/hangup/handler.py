@@ -119,15 +119,6 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             size = self.wbufsize if self.wbufsize > 1 else io.DEFAULT_BUFFER_SIZE
             self.wfile = io.BufferedWriter(self.wfile, size)
 
-    def serve_all(self) -> None:
-        """Handle the requests that are at hand, and with a thread of one's own, all that come."""
-        connection = self._hangup
-        assert connection is not None
-        while connection.exchange is not None or connection.wait_for_next_request():
-            self.serve_one()
-            if not connection.keep_open or not connection.blocking:
-                return
-
     def serve_one(self) -> None:
         """Answer the one request at hand.  The engine calls this."""
         connection = self._hangup

@@ -52,6 +52,9 @@ class _HTTPDoor:
         self._kind = int(server.socket.family), int(server.socket.type), server.socket.proto
         self._plain_verify = cls.verify_request is socketserver.BaseServer.verify_request
         self._plain_finish = cls.finish_request is _OnEngine.finish_request
+        #: What a finish_request of the program's own is to make handlers of, so that they tell of what
+        #: they do; None if it need not.
+        self.made_by_program = None if self._plain_finish or not self._raw else self._make
         self._plain_close = (
             cls.shutdown_request is _OnEngine.shutdown_request
             and cls.close_request is socketserver.TCPServer.close_request
@@ -98,7 +101,9 @@ class _HTTPDoor:
         else:
             self._server.finish_request(connection.sock, connection.address)
         if connection.exchange is not None:
-            # The handler was made by the program itself, so nobody saw where its request ended.
+            # Its handler was made by a function of the program's, so nobody saw where it ended; but it
+            # has written a line of its own when it answered.
+            connection.exchange.reported = connection.exchange.answer_began
             connection.end_exchange(keep_open=False)
 
     def answer(self, connection: Connection) -> None:
@@ -214,6 +219,8 @@ class _OnEngine(socketserver.TCPServer):
 
     def _new_engine(self, *, serial: bool) -> Server:
         self._door = _HTTPDoor(self)
+        if self._door.made_by_program:
+            self.RequestHandlerClass = self._door.made_by_program
         engine = Server(
             self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
         )

@@ -7,6 +7,7 @@ import runpy
 import socketserver
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -62,6 +63,8 @@ def run_module(name: str, args: Sequence[str]) -> int:
     if not found:
         raise ScriptError(f"there is no module named {name!r}")
     sys.argv = [name, *args]
+    # runpy's word on http.server, which was imported to be changed.
+    warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning)
     return _run(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True))
 
 
