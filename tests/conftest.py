@@ -117,7 +117,7 @@ class Unread:
         self.sock = sock
 
     def makefile(self, *_: object) -> Any:
-        return self.sock.makefile("rb", buffering=1 << 16) if False else _ByteFile(self.sock)
+        return _ByteFile(self.sock)
 
 
 class _ByteFile:

@@ -3,7 +3,6 @@
 import email.utils
 import functools
 import os
-import threading
 from typing import Any
 
 import pytest
@@ -176,8 +175,7 @@ def test_keep_alive_survives_files(files: Serving) -> None:
         for _ in range(3):
             assert peer.get("/data.bin").response()[1] == DATA
             assert peer.get("/data.bin", "Range: bytes=1-2").response()[1] == DATA[1:3]
-            assert peer.get("/none", "Connection: keep-alive").response()[0].status == 404
-            break
+        assert peer.get("/none").response()[0].status == 404
 
 
 def test_without_sendfile_a_file_is_read_in_pieces(
@@ -249,7 +247,6 @@ def test_the_directory_is_the_current_one_unless_given(
 ) -> None:
     monkeypatch.chdir(root)
     assert fetch(serve(hangup.SimpleHTTPRequestHandler), "/empty")[0].status == 200
-    assert threading.current_thread() is threading.main_thread()
 
 
 def test_a_path_that_no_file_can_have(files: Serving) -> None:
