@@ -76,7 +76,7 @@ class Connection(Ending):
         if self.advance():
             return True
         if self.client.state is not ClientState.OPEN:
-            self.end_unanswered(Outcome.LEFT)
+            self._end_unanswered()
         elif not self.keep_open:
             self.state = State.HANDLED  # by the watch itself
             self.finish()
@@ -94,7 +94,7 @@ class Connection(Ending):
         """
         if flags & GONE:
             self._left(Departure.RESET)
-            self.end_unanswered(Outcome.LEFT)
+            self._end_unanswered()
             return True
         if flags & EOF:
             # A short read says that the buffer is drained, not that no FIN lies behind it.
@@ -163,14 +163,14 @@ class Connection(Ending):
         exchange.head_in = len(self.wire.buffer)
         return exchange
 
-    def end_unanswered(self, outcome: Outcome) -> None:
-        """Close an idle connection."""
-        self._tell_of_unfinished_head(outcome)
+    def _end_unanswered(self) -> None:
+        """Close an idle connection, whose client has left."""
+        self._tell_of_unfinished_head()
         self.retire()
 
-    def _tell_of_unfinished_head(self, outcome: Outcome) -> None:
+    def _tell_of_unfinished_head(self) -> None:
         if self.wire.buffer and self.wire.body_ended:
-            self._tell(self._unfinished_head(), outcome)
+            self._tell(self._unfinished_head(), Outcome.LEFT)
 
     # -- requests in
 
@@ -229,7 +229,7 @@ class Connection(Ending):
 
         For a connection that one thread keeps (:attr:`blocking`).
         """
-        self._give_back_stream()
+        self.give_back_stream()
         deadline = monotonic() + self.idle_timeout
         while True:
             # Before the look, not after it: a request may have come, and a FIN behind it.
@@ -242,13 +242,6 @@ class Connection(Ending):
             left = max(0.0, deadline - monotonic())
             if not self.client.disconnected and not wait_for(self.sock, select.POLLIN, left):
                 return False
-
-    def _give_back_stream(self) -> None:
-        """The request's stream ends with it; on a raw connection, what it read ahead comes next."""
-        if not self._raw:
-            self._stream = None
-        elif self._stream is not None:
-            self.wire.put_back(self._stream.take_buffer())
 
     def end_exchange(self, *, keep_open: bool) -> None:
         """The handler has answered: tell of it, once.
@@ -299,13 +292,13 @@ class Connection(Ending):
         """
         if self.blocking:
             return self.keep_open and self.wait_for_next_request()
-        self._give_back_stream()
+        self.give_back_stream()
         wire = self.wire
         while self.keep_open:
             if (wire.buffer or not self._drained) and self.advance():
                 return True
             if self.client.state is not ClientState.OPEN:
-                self._tell_of_unfinished_head(Outcome.LEFT)
+                self._tell_of_unfinished_head()
                 break
             if self._park():
                 return False

@@ -56,11 +56,17 @@ class Receiver(Sender):
         """What a handler reads: the request's body, or everything (a raw connection, an upgrade)."""
         return self._stream or self.open_stream()
 
+    def give_back_stream(self) -> None:
+        """The request's stream ends with it; on a raw connection, what it read ahead comes next."""
+        if not self._raw:
+            self._stream = None
+        elif self._stream is not None:
+            self.wire.put_back(self._stream.take_buffer())
+
     def renew_stream(self) -> None:
-        """The stream is done with; what it has read ahead comes first in the next one."""
-        stream, self._stream = self._stream, None
-        if self._raw and stream is not None:
-            self.wire.put_back(stream.take_buffer())
+        """The stream itself is done with, too: its handler has closed it."""
+        self.give_back_stream()
+        self._stream = None
 
     def open_stream(self, *, head_first: bool = False) -> RequestStream:
         """Begin to read the current request; with its head, for a handler that parses it itself."""

@@ -111,7 +111,10 @@ class Watch:
     ``next_sweep`` and every idle connection.  All else may be called by any thread.
 
     ``lock`` guards the hand-over of connections: their ``state`` and ``pending``, and that they are
-    still open.  ``_entries`` is a dict of which only single operations are used, each atomic.
+    still open; and ``draining``, which is set once, so that nobody parks a connection behind the last
+    look at those that are idle.  ``_entries`` is a dict of which only single operations are used, each
+    atomic.  ``_expecting`` is set by any thread, and cleared by the leader before it looks at all
+    deadlines.  ``_stopped`` and ``ended`` are set once; the rest is set before the threads start.
     """
 
     def __init__(

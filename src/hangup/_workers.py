@@ -60,7 +60,9 @@ class Workers:
     leader takes up its own alone, for by then there may lie another's.  Whoever takes it leads; that
     is one atomic operation.  The pacer takes it with ``_lock`` held, so that whoever misses its baton
     and then takes the lock sees the pacer's work done.  ``_average`` is written by all threads without a
-    lock: a lost update changes nothing that matters.
+    lock: a lost update changes nothing that matters.  ``_turn`` is the leader's to write.
+    ``_turn_seen`` and ``_held_seen`` are the pacer's.  Of ``guests``, which any thread may enter, only
+    single operations are used, each atomic.
     """
 
     def __init__(
