@@ -12,7 +12,10 @@ def test_the_defaults_are_good_and_explained() -> None:
     config = Config()
     for field in dataclasses.fields(config):
         assert field.metadata["help"]
-        assert getattr(config, field.name) >= field.metadata["least"]
+        if choices := field.metadata["choices"]:
+            assert getattr(config, field.name) in choices
+        else:
+            assert getattr(config, field.name) >= field.metadata["least"]
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_a_client_that_left_before_its_answer_began_is_logged_once_with_499(
 
 def is_told(serving: Serving) -> bool:
     return any(
-        getattr(entry, "client", None) is not None and entry.client.disconnected
+        getattr(entry, "peer", None) is not None and entry.peer.left_at is not None
         for entry in list(serving.engine.watch._entries.values())
     )
 

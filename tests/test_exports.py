@@ -26,6 +26,9 @@ def test_the_public_names() -> None:
         "RequestRecord",
         "SimpleHTTPRequestHandler",
         "ThreadingHTTPServer",
+        "current_client",
+        "raise_if_disconnected",
+        "sleep",
     ]
     for name in hangup.__all__:
         assert getattr(hangup, name).__doc__
@@ -35,8 +38,11 @@ def test_the_public_names() -> None:
 ORDER = [
     "exceptions",
     "config",
-    "client",
     "records",
+    "_peer",
+    "_callbacks",
+    "_interrupt",
+    "client",
     "_wire",
     "_poller",
     "_streams",

@@ -501,14 +501,14 @@ def test_a_departure_is_told_to_a_log_of_ones_own(serve: Any, base: Any) -> None
         peer = serving.connect().get(path)
         assert began.acquire(timeout=PATIENCE)
         peer.fin()
-        until(lambda: next(iter_clients(serving)).disconnected, "the server knows")  # noqa: B023
+        until(lambda: next(iter_clients(serving)).left_at, "the server knows")  # noqa: B023
         proceed.release()
         serving.record()
         assert lines == [f'"GET {path} HTTP/1.1" 499 -']
 
 
 def iter_clients(serving: Serving) -> Any:
-    return (e.client for e in list(serving.engine.watch._entries.values()) if hasattr(e, "client"))
+    return (e.peer for e in list(serving.engine.watch._entries.values()) if hasattr(e, "peer"))
 
 
 def test_one_access_line_for_each_request(

@@ -115,9 +115,7 @@ def test_a_departure_from_http_server_is_noticed_while_its_handler_works(serve: 
     peer.fin()
     entries = serving.engine.watch._entries
     until(
-        lambda: any(
-            getattr(e, "client", None) and e.client.disconnected for e in list(entries.values())
-        ),
+        lambda: any(getattr(e, "peer", None) and e.peer.left_at for e in list(entries.values())),
         "noticed",
     )
     go.release()

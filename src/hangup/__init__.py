@@ -1,6 +1,7 @@
 """A threaded HTTP server that knows when its client hangs up."""
 
-from .client import Client, ClientState, Departure
+from ._peer import ClientState, Departure
+from .client import Client, current_client, raise_if_disconnected, sleep
 from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected, ConfigError, HangupError
 from .files import SimpleHTTPRequestHandler
@@ -27,4 +28,7 @@ __all__ = [
     "RequestRecord",
     "SimpleHTTPRequestHandler",
     "ThreadingHTTPServer",
+    "current_client",
+    "raise_if_disconnected",
+    "sleep",
 ]

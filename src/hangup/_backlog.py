@@ -9,7 +9,7 @@ from collections import OrderedDict
 from time import monotonic
 
 from ._connection import Connection
-from .client import ClientState
+from ._peer import ClientState
 
 __all__ = ["Backlog"]
 
@@ -57,9 +57,9 @@ class Backlog:
 
 def is_dead(connection: Connection) -> bool:
     """Whether the client left while its request waited, so that the answer is for nobody."""
-    client, exchange = connection.client, connection.exchange
-    if client.state is ClientState.GONE:
+    peer, exchange = connection.peer, connection.exchange
+    if peer.state is ClientState.GONE:
         return True
-    if client.disconnected_at is None or exchange is None:
+    if peer.left_at is None or exchange is None:
         return False
-    return client.disconnected_at - exchange.ready_at > HALF_CLOSE_GRACE
+    return peer.left_at - exchange.ready_at > HALF_CLOSE_GRACE

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from ._ending import Ending, State
 from ._exchange import Exchange
+from ._peer import ClientState, Departure
 from ._poller import EOF, GONE, READABLE, wait_for
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
 from ._wire import CHUNKED, Request, plain_answer
-from .client import ClientState, Departure
 from .exceptions import BadRequest, ClientDisconnected
 from .records import Outcome, Phase
 
@@ -75,7 +75,7 @@ class Connection(Ending):
         begun = bool(self.wire.buffer)
         if self.advance():
             return True
-        if self.client.state is not ClientState.OPEN:
+        if self.peer.state is not ClientState.OPEN:
             self._end_unanswered()
         elif not self.keep_open:
             self.state = State.HANDLED  # by the watch itself
@@ -90,11 +90,15 @@ class Connection(Ending):
         """FIN or worse came; True if that is the end.
 
         Requests that came before a FIN are answered, with the signal set: the client may have closed
-        its sending side alone.
+        its sending side alone.  One that came before a reset is not started, but told of.
         """
         if flags & GONE:
-            self._left(Departure.RESET)
-            self._end_unanswered()
+            self._left(self._error() or Departure.RESET)
+            if self.advance():
+                self.tell_unstarted()
+                self.retire()
+            else:
+                self._end_unanswered()
             return True
         if flags & EOF:
             # A short read says that the buffer is drained, not that no FIN lies behind it.
@@ -105,19 +109,22 @@ class Connection(Ending):
         """An event for a connection that is not idle; True if it has just become so."""
         if self.blocking:
             flags &= self._flags_now()
+        exchange = None
         with self.watch.lock:
             state = self.state
             if state is State.HANDLED:
                 self.pending |= flags | READABLE
                 if flags & GONE:
                     # No error is there when both sides have closed in peace.
-                    if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                        self._left(Departure.RESET)
+                    if (how := self._error()) is not None:
+                        exchange = self._note_left(how, leaves=True)
                 elif flags & EOF:
-                    self._left(Departure.FIN)
+                    exchange = self._note_left(Departure.FIN, leaves=not self.watch.ignores_fin)
+        if exchange is not None:
+            exchange.tell_client(self.peer)
         if state is State.LINGERING and not self._linger(flags):
             self.retire()
-        elif state is State.HANDLED and self.client.state is not ClientState.OPEN:
+        elif state is State.HANDLED and self.peer.state is not ClientState.OPEN:
             self.watch.on_left(self)
         return state is State.IDLE
 
@@ -233,14 +240,15 @@ class Connection(Ending):
         deadline = monotonic() + self.idle_timeout
         while True:
             # Before the look, not after it: a request may have come, and a FIN behind it.
-            had_left = self.client.disconnected
+            had_left = self.peer.state is not ClientState.OPEN
             self._drained = False
             if self.advance():
                 return True
             if had_left or not self.keep_open:
                 return False
             left = max(0.0, deadline - monotonic())
-            if not self.client.disconnected and not wait_for(self.sock, select.POLLIN, left):
+            open_still = self.peer.state is ClientState.OPEN
+            if open_still and not wait_for(self.sock, select.POLLIN, left):
                 return False
 
     def end_exchange(self, *, keep_open: bool) -> None:
@@ -258,16 +266,18 @@ class Connection(Ending):
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        exchange.end()
+        exchange.ended_at = monotonic()
+        if exchange.known_client is not None:
+            exchange.known_client.end()
         request = self.request
         if request is not None and request.fields.length:
             self._budget = self._discard_budget(request, exchange)
         self.request = None
-        if self.client.state is ClientState.GONE or (
-            self.client.state is ClientState.EOF and not exchange.answer_began
+        if self.peer.state is ClientState.GONE or (
+            self.peer.state is ClientState.EOF and not exchange.answer_began
         ):
             self._tell(exchange, Outcome.LEFT)
-        elif self.client.state is ClientState.EOF:
+        elif self.peer.state is ClientState.EOF:
             self._unsettled = [*(self._unsettled or ()), exchange]
         else:
             self._tell(exchange, exchange.outcome)
@@ -297,7 +307,7 @@ class Connection(Ending):
         while self.keep_open:
             if (wire.buffer or not self._drained) and self.advance():
                 return True
-            if self.client.state is not ClientState.OPEN:
+            if self.peer.state is not ClientState.OPEN:
                 self._tell_of_unfinished_head()
                 break
             if self._park():

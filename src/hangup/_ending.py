@@ -12,11 +12,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._exchange import Exchange
+from ._peer import ClientState, Departure
 from ._poller import GONE, READABLE
 from ._receiver import RECEIVE_SIZE, Receiver
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
-from .client import ClientState, Departure
 from .records import Outcome
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Ending(Receiver):
         """
         if self.state is not State.HANDLED:
             return  # It was finished before, and has another owner now.
-        if self.client.state is ClientState.GONE:
-            if self.client.reason is Departure.WRITE_TIMEOUT:
+        if self.peer.state is ClientState.GONE:
+            if self.peer.reason is Departure.WRITE_TIMEOUT:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             self._settle(Outcome.LEFT)
             self.close()
@@ -131,11 +131,11 @@ class Ending(Receiver):
 
     def _linger(self, flags: int) -> bool:
         """Drain a closing connection; False when its client is done, or gone."""
-        if flags & GONE and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._left(Departure.RESET)
+        if flags & GONE and (how := self._error()) is not None:
+            self._left(how)
         elif not self._drain() and not (flags & GONE and self._is_over()):
             return True
-        gone = self.client.state is ClientState.GONE
+        gone = self.peer.state is ClientState.GONE
         self._settle(Outcome.LEFT if gone else Outcome.ANSWERED)
         return False
 
@@ -172,14 +172,18 @@ class Ending(Receiver):
         self._unsettled = None
 
     def _tell(self, exchange: Exchange, outcome: Outcome) -> None:
-        self.watch.tell(exchange.record(self.client, outcome), exchange)
+        self.watch.tell(exchange.record(self.peer, outcome), exchange)
 
     def drop(self) -> None:
-        """A request that is not started, because its client has left."""
+        """Close with a request at hand that is not started, because its client has left."""
+        self.tell_unstarted()
+        self.close()
+
+    def tell_unstarted(self) -> None:
+        """The request at hand is not started, because its client has left."""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             self._tell(exchange, Outcome.LEFT)
-        self.close()
 
     def close_at_the_end(self) -> None:
         """Close a connection that nobody will handle or watch any more, and tell what is to be told."""

@@ -1,28 +1,42 @@
 """One request and its answer, as they go; at the end, a record."""
 
+import math
 import threading
 from time import monotonic, time
+from typing import TYPE_CHECKING
 
+from ._peer import ClientState, Peer
 from ._wire import Request
-from .client import Client, ClientState
+from .client import Client, set_current
 from .records import CLIENT_CLOSED_REQUEST, Outcome, Phase, RequestRecord
 
+if TYPE_CHECKING:
+    from ._sender import Sender
+
 __all__ = ["Exchange"]
+
+_making = threading.Lock()
 
 
 class Exchange:
     """What is known of a request while it is under way.
 
-    Owned by the thread that handles the connection.  The watching thread touches it in one place:
-    :meth:`note_left`, which writes ``left_phase`` once.
+    Owned by the thread that handles the connection.  The watching thread touches it in two places:
+    :meth:`note_left`, which writes ``left_phase`` once, and :meth:`tell_client`.
+
+    The client is made when somebody asks for it.  Whoever makes it publishes it first and then looks
+    at the peer and at ``ended_at``; whoever notes a departure, or ends the request, writes there first
+    and then looks for the client.  So one of the two tells it.  ``_making`` guards the making.
     """
 
     __slots__ = (
+        "_connection",
         "began",
         "body_in",
         "ended_at",
         "head_in",
         "head_out",
+        "known_client",
         "left_phase",
         "method",
         "out",
@@ -38,6 +52,8 @@ class Exchange:
     )
 
     def __init__(self, request: Request | None) -> None:
+        #: The client, if somebody has asked for it.
+        self.known_client: Client | None = None
         self.began = time()
         self.ready_at = monotonic()
         self.started_at = 0.0
@@ -63,16 +79,39 @@ class Exchange:
             self.head_in = 0
             self.method = self.target = self.protocol = ""
 
-    def start(self, client: Client, now: float) -> None:
-        """A thread takes the request up."""
-        self.started_at = now
+    def start(self, connection: "Sender") -> None:
+        """A thread takes the request up, and this context is the request's from now on."""
+        self._connection = connection
+        self.started_at = monotonic()
         self.phase = Phase.WORKING
-        if client.state is not ClientState.OPEN:
+        if connection.peer.left_at is not None:
             self.left_phase = Phase.WORKING
+        set_current(self)
 
-    def end(self) -> None:
-        """The handler is done with it."""
-        self.ended_at = monotonic()
+    @property
+    def client(self) -> Client:
+        """The client, as the handler and whatever it calls see it.  Any thread, after the start."""
+        return self.known_client or self._make_client()
+
+    def _make_client(self) -> Client:
+        with _making:
+            client = self.known_client
+            if client is None:
+                peer = self._connection.peer
+                client = Client(peer.address, self._connection.watch.callbacks)
+                self.known_client = client
+                left_after_end = self.ended_at and (peer.left_at or math.inf) > self.ended_at
+                if peer.state is not ClientState.OPEN and not left_after_end:
+                    client.note(peer)
+                if self.ended_at:
+                    client.end()
+            return client
+
+    def tell_client(self, peer: Peer) -> None:
+        """The peer's state has changed.  Any thread."""
+        client = self.known_client
+        if client is not None:
+            client.note(peer)
 
     def note_left(self) -> None:
         """The client leaves now."""
@@ -101,7 +140,7 @@ class Exchange:
         self.status = 0
         self.phase = Phase.WORKING
 
-    def record(self, client: Client, outcome: Outcome) -> RequestRecord:
+    def record(self, peer: Peer, outcome: Outcome) -> RequestRecord:
         """The record of this exchange, which has ended so."""
         now = self.ended_at or monotonic()
         began_at = self.ready_at
@@ -109,22 +148,22 @@ class Exchange:
         left_at = None
         wasted = 0.0
         status = self.status
-        if client.state is not ClientState.OPEN:
-            departed = client.disconnected_at or now
+        if peer.left_at is not None:
+            departed = peer.left_at
             left_at = max(0.0, departed - began_at)
-            if outcome is Outcome.LEFT:
-                if started_at:
-                    wasted = max(0.0, now - max(departed, started_at))
-                if self.left_phase is not Phase.ANSWERING:
-                    status = CLIENT_CLOSED_REQUEST
+            if outcome is Outcome.LEFT and started_at:
+                wasted = max(0.0, now - max(departed, started_at))
+        phase = self._final_phase(outcome)
+        if outcome is Outcome.LEFT and phase is not Phase.ANSWERING:
+            status = CLIENT_CLOSED_REQUEST
         return RequestRecord(
-            client.host,
+            peer.host,
             self.method,
             self.target,
             self.protocol,
             status,
             outcome,
-            self._final_phase(outcome),
+            phase,
             self.head_in + self.body_in,
             self.out,
             max(0, self.out - self.head_out),

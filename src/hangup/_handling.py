@@ -10,13 +10,15 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._peer import ClientState
 from ._streams import AnswerStream
+from .client import Client
 from .records import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from ._connection import Connection
 
-__all__ = ["BEING_MADE", "Handling", "log_request", "of_the_engine", "program_logs"]
+__all__ = ["BEING_MADE", "ClientOfRequest", "Handling", "log_request", "of_the_engine", "program_logs"]
 
 _Stock = http.server.BaseHTTPRequestHandler
 
@@ -47,6 +49,26 @@ def _writes_own_log(cls: Any) -> bool:
     return _is_own("log_message", cls.log_message) or _is_own("log_request", cls.log_request)
 
 
+class ClientOfRequest:
+    """``self.client``: the client of the request at hand.
+
+    It gives way to an attribute of the same name that a program sets on its handler.
+    """
+
+    def __get__(self, handler: Any, owner: type | None = None) -> Client:
+        if handler is None:
+            return self  # type: ignore[return-value]
+        connection = handler._hangup  # noqa: SLF001
+        if connection is None:
+            # A server that is not hangup's, or TLS: nobody watches, and it stays OPEN.
+            unwatched = handler.__dict__["client"] = Client(handler.client_address)
+            return unwatched
+        if connection.exchange is None:
+            raise AttributeError("there is no client between requests")
+        client: Client = connection.exchange.client
+        return client
+
+
 class Handling:
     """What both kinds of handler do for the engine: who writes the log, and the answer's status."""
 
@@ -64,6 +86,13 @@ class Handling:
         connection = self._hangup
         assert connection is not None
         while connection.exchange is not None or connection.wait_for_next_request():
+            exchange = connection.exchange
+            assert exchange is not None
+            if connection.peer.state is ClientState.GONE:
+                connection.drop()
+                return
+            if not exchange.started_at:
+                exchange.start(connection)
             self.serve_one()
             if not connection.keep_open or not connection.blocking:
                 return
@@ -86,7 +115,7 @@ class Handling:
         exchange = connection.exchange
         if (
             exchange is not None
-            and connection.client.disconnected
+            and connection.peer.left_at is not None
             and not exchange.reported
             and hasattr(self, "requestline")
         ):
@@ -138,6 +167,6 @@ def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) ->
     elif handler._own_log:  # noqa: SLF001
         exchange = connection.exchange
         exchange.reported = True
-        if connection.client.disconnected and not exchange.answer_began:
+        if connection.peer.left_at is not None and not exchange.answer_began:
             code = CLIENT_CLOSED_REQUEST
         log(code, size)

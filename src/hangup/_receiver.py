@@ -8,11 +8,11 @@ import select
 import socket
 from typing import TYPE_CHECKING, Any
 
+from ._peer import ClientState, Departure
 from ._poller import wait_for
 from ._sender import DONTWAIT, Sender
 from ._streams import ClientSocket, RequestStream
 from ._wire import Request, Wire
-from .client import ClientState, Departure
 from .exceptions import BodyTimeout, ClientDisconnected
 from .records import Phase
 
@@ -96,7 +96,7 @@ class Receiver(Sender):
             try:
                 data = self._receive(self.config.body_timeout)
             except ClientDisconnected:
-                if self.client.state is ClientState.GONE:
+                if self.peer.state is ClientState.GONE:
                     raise
                 return b""  # FIN: a file's ordinary end
         if self.exchange is not None:
@@ -142,7 +142,10 @@ class Receiver(Sender):
             return data
         if exchange is not None and not exchange.answer_began:
             exchange.phase = Phase.BODY
-        self._left(Departure.FIN)
+        # Whatever a FIN alone is taken for: this request can't be completed any more.
+        gone = self._note_left(Departure.FIN, leaves=True)
+        if gone is not None:
+            gone.tell_client(self.peer)
         raise ClientDisconnected("the client left before its request was complete")
 
     def _receive_available(self) -> bool:

@@ -14,10 +14,10 @@ import socket
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ._peer import ClientState, Departure, Peer
 from ._poller import wait_for
 from ._sendfile import send_file
 from ._streams import ClientSocket
-from .client import Client, ClientState, Departure
 from .exceptions import ClientDisconnected
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _send = socket.socket.send
 
 _RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
+# What the kernel says when it has given up on a peer that does not answer.
+_SILENCE = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
+
+
+def _departure(code: int) -> Departure:
+    if code in _RESETS:
+        return Departure.RESET
+    return Departure.UNREACHABLE if code in _SILENCE else Departure.WRITE_FAILED
 
 
 class Sender:
@@ -46,17 +54,17 @@ class Sender:
         "_holding",
         "_pacing",
         "_rest",
-        "client",
         "config",
         "exchange",
         "io_timeout",
+        "peer",
         "sock",
         "watch",
     )
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch") -> None:
         self.sock = sock
-        self.client = Client(address)
+        self.peer = Peer(address)
         self.config = watch.config
         self.watch = watch
         self.exchange: Exchange | None = None
@@ -142,7 +150,7 @@ class Sender:
                 data = head + data
         if not data:
             return
-        if self.client.state is ClientState.GONE:
+        if self.peer.state is ClientState.GONE:
             raise ClientDisconnected
         try:
             sent = _send(self.sock, data, DONTWAIT)
@@ -177,7 +185,7 @@ class Sender:
 
     def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
         """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""
-        if self.client.state is ClientState.GONE:
+        if self.peer.state is ClientState.GONE:
             raise ClientDisconnected
         while True:
             try:
@@ -185,7 +193,7 @@ class Sender:
             except BlockingIOError:
                 self._wait_writable()
             except OSError as error:
-                if error.errno not in _RESETS and error.errno != errno.ETIMEDOUT:
+                if error.errno not in _RESETS and error.errno not in _SILENCE:
                     raise  # The file's, not the client's.
                 raise self._lost(error) from error
             else:
@@ -202,24 +210,27 @@ class Sender:
 
     def _left(self, how: Departure) -> None:
         """The client left.  Any thread that notices."""
-        exchange = self.exchange
+        exchange = self._note_left(how, leaves=how is not Departure.FIN or not self.watch.ignores_fin)
         if exchange is not None:
+            exchange.tell_client(self.peer)
+
+    def _note_left(self, how: Departure, *, leaves: bool) -> "Exchange | None":
+        """Note it; returns the request whose client is to be told, with no lock held."""
+        exchange = self.exchange
+        if leaves and exchange is not None:
             exchange.note_left()
-        if how is Departure.FIN:
-            self.client.note_eof()
-        else:
-            self.client.note_gone(how)
+        self.peer.note(how, leaves=leaves)
+        return self.exchange
+
+    def _error(self) -> Departure | None:
+        """What the error on the socket means, if there is one; this takes it from there."""
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return _departure(code) if code else None
 
     def _lost(self, error: OSError) -> ClientDisconnected:
         """The one place where an error of the operating system becomes a departure."""
         code = error.errno or errno.EPIPE
-        if code in _RESETS:
-            how = Departure.RESET
-        elif code == errno.ETIMEDOUT:
-            how = Departure.UNREACHABLE
-        else:
-            how = Departure.WRITE_FAILED
-        self._left(how)
+        self._left(_departure(code))
         return ClientDisconnected(f"the client left: {error.strerror or error}", code)
 
     def set_io_timeout(self, value: float | None) -> None:

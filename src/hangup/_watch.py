@@ -22,6 +22,7 @@ from .config import Config
 from .records import RequestRecord
 
 if TYPE_CHECKING:
+    from ._callbacks import Callbacks
     from ._pacer import Pacer
 
 __all__ = ["Accept", "Listener", "Watch"]
@@ -125,6 +126,9 @@ class Watch:
         self.rearm = poller.rearm
         self.lock = Lock()
         self.pacer: Pacer
+        self.callbacks: Callbacks
+        #: Does a FIN alone say nothing? (``Config.half_close``)
+        self.ignores_fin = config.half_close == "ignore"
         self.draining = False
         self.sinks = sinks
         self.access_sink: Callable[[RequestRecord], None] | None = None

@@ -289,7 +289,8 @@ class Workers:
         with self._lock:
             if not is_dead(connection) or not self._backlog.remove(connection):
                 return
-        connection.drop()
+        connection.tell_unstarted()
+        connection.retire()
 
     def _follow(self, me: _Worker) -> bool:
         """Sleep until this thread is to lead; False if it is to end."""

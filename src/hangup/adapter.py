@@ -10,7 +10,7 @@ import socketserver
 from typing import Any
 
 from ._connection import Connection
-from ._handling import BEING_MADE, Handling, log_request
+from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request
 from ._streams import AnswerStream, ClientSocket
 from .handler import BaseHTTPRequestHandler
 
@@ -111,7 +111,13 @@ class _Adapter(Handling):
 
 @functools.cache
 def _adapted(cls: type) -> type:
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    names: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+    }
+    if not hasattr(cls, "client"):
+        names["client"] = ClientOfRequest()
     return type(cls.__name__, (_Adapter, cls), names)
 
 

@@ -1,82 +1,236 @@
-"""Who is at the other end of a connection, and whether it is still there.
+"""The client of one request, as the code that works for it sees it.
 
-A client is in one of three states, and only ever moves down this list:
-
-========  ======================================================================================
-OPEN      nothing says that it left
-EOF       it sent FIN: it may have closed, or it may have closed its sending side alone and still
-          read (RFC 9112 §9.6), so writing stays possible
-GONE      it can't be answered: reset, hung up, or deaf past a deadline
-========  ======================================================================================
+A :class:`Client` lasts as long as its request.  It is made when somebody asks for it, which few
+requests do, and told of a departure by whichever thread notices.
 """
 
-import enum
-from threading import Lock
-from time import monotonic
-from typing import Any
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
 
-__all__ = ["Client", "ClientState", "Departure"]
+from ._callbacks import Callbacks, Registration
+from ._interrupt import Interruption
+from ._peer import ClientState, Departure, Peer
+from .exceptions import ClientDisconnected
 
-
-_noting = Lock()
-
-
-class ClientState(enum.Enum):
-    """What is known of a client."""
-
-    OPEN = "open"
-    EOF = "eof"
-    GONE = "gone"
-
-
-class Departure(enum.Enum):
-    """How a client's leaving was noticed."""
-
-    FIN = "fin"
-    RESET = "reset"
-    WRITE_FAILED = "write failed"
-    WRITE_TIMEOUT = "write timeout"
-    UNREACHABLE = "unreachable"
+__all__ = ["Client", "current_client", "raise_if_disconnected", "sleep"]
 
 
 class Client:
-    """The client of one connection.
+    """The client of the request that is being handled.
 
-    Written by whichever thread notices a departure: the one that keeps the watch, or the one that
-    handles the connection and meets an error.  ``_noting`` guards that; one lock for all clients, as a
-    departure is noted once.  ``state`` is set last, so a reader that sees it finds reason and time.
+    All of it may be used by any thread, and copied contexts carry it into threads that a handler
+    starts.  When its request has ended it stays as it was then; it never tells of the next request
+    on the same connection.
+
+    ``lock`` guards all that is written here, and the client's registrations and interruptions.
+    ``disconnected_at`` is written last, so that whoever finds it set, without the lock, finds state
+    and reason.
     """
 
-    __slots__ = ("address", "disconnected_at", "host", "reason", "state")
+    __slots__ = (
+        "_callbacks",
+        "_registrations",
+        "_waiters",
+        "address",
+        "disconnected_at",
+        "ended",
+        "interruptions",
+        "lock",
+        "reason",
+        "state",
+    )
 
-    def __init__(self, address: Any) -> None:
+    def __init__(self, address: Any, callbacks: Callbacks | None = None) -> None:
+        #: As :meth:`socket.socket.accept` gives it.
         self.address = address
-        #: The part of the address that names the client; a unix socket's has none.
-        self.host = str(address[0]) if isinstance(address, tuple) and address else ""
+        #: What is known of it, a :class:`ClientState`.
         self.state = ClientState.OPEN
+        #: How its state was reached, a :class:`Departure`; None while it is OPEN.
         self.reason: Departure | None = None
+        #: When it left, on the clock of :func:`time.monotonic`; None while it has not.
         self.disconnected_at: float | None = None
+        #: Whether the request has ended.
+        self.ended = False
+        self.lock = threading.Lock()
+        self.interruptions: list[Interruption] = []
+        self._callbacks = callbacks
+        # In the order of registration; a dict, so that one in the middle can go cheaply.
+        self._registrations: dict[Registration, None] = {}
+        self._waiters: list[threading.Lock] = []
+
+    def __repr__(self) -> str:
+        return f"<Client {self.address!r} {self.state.value}>"
 
     @property
     def disconnected(self) -> bool:
-        """Whether the client has left, or has at least closed its sending side."""
-        return self.state is not ClientState.OPEN
+        """Whether the client has left.
 
-    def note_eof(self) -> None:
-        """The client sent FIN."""
-        with _noting:
-            if self.state is ClientState.OPEN:
-                self._note(Departure.FIN)
-                self.state = ClientState.EOF
+        True from EOF on, when it has closed at least its sending side; with ``half_close="ignore"``
+        from GONE on.
+        """
+        return self.disconnected_at is not None
 
-    def note_gone(self, reason: Departure) -> None:
-        """The client can't be answered any more."""
-        with _noting:
-            if self.state is not ClientState.GONE:
-                self._note(reason)
-                self.state = ClientState.GONE
+    def raise_if_disconnected(self) -> None:
+        """Raise :exc:`~hangup.ClientDisconnected` if the client has left."""
+        if self.disconnected_at is not None:
+            raise ClientDisconnected
 
-    def _note(self, reason: Departure) -> None:
-        self.reason = reason
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the client leaves, for ``timeout`` seconds at the most; None: no limit.
+
+        Returns True the moment it leaves, or at once if it has left.  Returns False when the time is
+        over, or when the request ends meanwhile (in a thread that outlives it).
+        """
         if self.disconnected_at is None:
-            self.disconnected_at = monotonic()
+            waiter = threading.Lock()
+            waiter.acquire()
+            with self.lock:
+                if self.disconnected_at is not None or self.ended:
+                    return self.disconnected_at is not None
+                self._waiters.append(waiter)
+            if not waiter.acquire(timeout=_acquire_timeout(timeout)):
+                with self.lock:
+                    if waiter in self._waiters:
+                        self._waiters.remove(waiter)
+        return self.disconnected_at is not None
+
+    def on_disconnect(self, callback: Callable[..., object], *args: Any) -> Registration:
+        """Have ``callback(*args)`` called when the client leaves; at once, if it has left.
+
+        For a ``with`` statement: the callback is registered for as long as the block runs, and the
+        block's end waits for one that is running.  Without ``with`` it is registered until the
+        request ends, or ``unregister()`` is called on what this returns.
+
+        Each callback is called exactly once, in a thread of its own, in a copy of this context.  What
+        it raises is logged.
+
+        Raises :exc:`TypeError` if ``callback`` can't be called.
+        """
+        registration = Registration(self, callback, args)
+        if self._callbacks is not None:
+            self._callbacks.prepare()
+        with self.lock:
+            for interruption in self.interruptions:
+                if interruption.shield_locked():
+                    registration.shielded = interruption
+            if self.disconnected_at is None and self.ended:
+                return registration
+            self._registrations[registration] = None
+            late = self.disconnected_at is not None and registration.fall_due_locked()
+        if late and self._callbacks is not None:
+            self._callbacks.start(registration.run)
+        return registration
+
+    def forget_locked(self, registration: Registration) -> None:
+        """A registration is over."""
+        self._registrations.pop(registration, None)
+
+    def interrupting(self) -> Interruption:
+        """Break off pure-Python work when the client leaves: for a ``with`` statement.
+
+        :exc:`~hangup.ClientDisconnected` is raised inside the block, wherever the thread is at that
+        moment, and never outside of it; at once, if the client has left.  A call into C that blocks
+        is not broken off: the exception comes when it returns.  A registration of
+        :meth:`on_disconnect` inside the block holds the interruption back until it is left.
+
+        Raises :exc:`NotImplementedError` where Python is not CPython.
+        """
+        return Interruption(self)
+
+    # -- for the engine
+
+    def note(self, peer: Peer) -> None:
+        """The peer's state has changed.  Any thread; it does not wait."""
+        with self.lock:
+            if self.ended:
+                return
+            self.reason = peer.reason
+            self.state = peer.state
+            if self.disconnected_at is not None or peer.left_at is None:
+                return
+            self.disconnected_at = peer.left_at
+            for waiter in self._waiters:
+                waiter.release()
+            self._waiters.clear()
+            due = [one for one in self._registrations if one.fall_due_locked()]
+            for interruption in self.interruptions:
+                interruption.send_locked()
+        if self._callbacks is not None:
+            for registration in due:
+                self._callbacks.start(registration.run)
+
+    def end(self) -> None:
+        """The request has ended; waits for its callbacks that are running."""
+        with self.lock:
+            self.ended = True
+            for waiter in self._waiters:
+                waiter.release()
+            self._waiters.clear()
+            for interruption in self.interruptions:
+                interruption.end_locked()
+            registrations = list(self._registrations)
+        for registration in registrations:
+            registration.unregister()
+
+
+def _acquire_timeout(timeout: float | None) -> float:
+    """A time-out as locks have it."""
+    if timeout is None or timeout >= threading.TIMEOUT_MAX:
+        return -1
+    return max(0.0, timeout)
+
+
+class _HasClient(Protocol):
+    @property
+    def client(self) -> Client:
+        """The request's client."""
+
+
+_current: contextvars.ContextVar[_HasClient] = contextvars.ContextVar("hangup request")
+#: Make an exchange the current one.
+set_current = _current.set
+
+
+def current_client() -> Client:
+    """The client of the request that this code works for.
+
+    In a handler, and in threads that run in a copy of its context
+    (``Thread(target=contextvars.copy_context().run, args=(work,))``).
+
+    Raises :exc:`LookupError` outside of a request that hangup handles.
+    """
+    try:
+        return _current.get().client
+    except LookupError:
+        raise LookupError("there is no current client: hangup handles no request here") from None
+
+
+def raise_if_disconnected() -> None:
+    """Raise :exc:`~hangup.ClientDisconnected` if the current request's client has left.
+
+    Outside of a request it does nothing, so that library code can call it anywhere.
+    """
+    request = _current.get(None)
+    if request is not None:
+        request.client.raise_if_disconnected()
+
+
+def sleep(seconds: float) -> None:
+    """:func:`time.sleep`, broken off when the current request's client leaves.
+
+    Raises :exc:`~hangup.ClientDisconnected` the moment that it leaves, or at once if it has left.
+    Outside of a request, and after its end, it sleeps as :func:`time.sleep` does.
+    """
+    request = _current.get(None)
+    if request is None or not seconds >= 0:  # which time.sleep refuses
+        time.sleep(seconds)
+        return
+    deadline = time.monotonic() + seconds
+    client = request.client
+    if client.wait(seconds):
+        raise ClientDisconnected
+    if (left := deadline - time.monotonic()) > 0:
+        time.sleep(left)  # The request has ended, and with it what could break this off.

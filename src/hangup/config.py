@@ -12,8 +12,16 @@ from .exceptions import ConfigError
 __all__ = ["Config"]
 
 
-def _setting(default: Any, text: str, *, least: float = 0, most: float = math.inf) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text, "least": least, "most": most})
+def _setting(
+    default: Any,
+    text: str,
+    *,
+    least: float = 0,
+    most: float = math.inf,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {"help": text, "least": least, "most": most, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +92,13 @@ class Config:
     thread_idle_timeout: float = _setting(
         10.0, "that a thread without work waits for some before it ends", least=0.01
     )
+    half_close: str = _setting(
+        # A client that closes its sending side alone is rare, one that leaves is not; and neither
+        # is refused its answer.
+        "signal",
+        "what FIN alone says: that the client has left (signal), or nothing (ignore)",
+        choices=("signal", "ignore"),
+    )
     keepalive_idle: int = _setting(
         # With three probes, 5 s apart, a peer that vanished is noticed within half a minute.
         15,
@@ -96,6 +111,10 @@ class Config:
 
     def _check(self, field: "dataclasses.Field[Any]") -> None:
         value = getattr(self, field.name)
+        if choices := field.metadata["choices"]:
+            if value not in choices:
+                raise ConfigError(f"{field.name} must be one of {', '.join(choices)}, not {value!r}")
+            return
         kinds = (int, float) if field.type is float else (int,)
         if isinstance(value, bool) or not isinstance(value, kinds):
             wanted = "a number" if field.type is float else "a whole number"

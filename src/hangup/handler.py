@@ -14,8 +14,9 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ._handling import BEING_MADE, Handling, log_request, of_the_engine
+from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, of_the_engine
 from ._streams import AnswerStream, ClientSocket, RequestStream
+from .client import Client
 from .records import Outcome
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     _says_connection = False
     # What a subclass replaced; asked for once a connection.
     _own_log = _own_parse = _own_fields = True
+    client: Client
     rfile: Any
     headers: Any
 
@@ -309,6 +311,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         log_request(self, super().log_request, code, size)
 
 
+BaseHTTPRequestHandler.client = ClientOfRequest()  # type: ignore[assignment]
 BaseHTTPRequestHandler.rfile = _LazyStream()
 BaseHTTPRequestHandler.headers = _LazyFields()
 

@@ -7,11 +7,13 @@ business of a :class:`Door`: the ``http.server`` classes are one, WSGI another.
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from time import monotonic
+from contextvars import copy_context
 from typing import Protocol
 
+from ._callbacks import Callbacks
 from ._connection import Connection
 from ._pacer import Pacer
+from ._peer import ClientState
 from ._poller import new_poller
 from ._watch import Watch
 from ._wire import plain_answer
@@ -92,6 +94,7 @@ class Server:
         self.watch = watch = Watch(config, new_poller(), sinks)
         watch.access_sink = access_sink
         watch.on_closed = door.closed
+        watch.callbacks = self._callbacks = Callbacks(name, config.thread_idle_timeout)
         kind = SerialWorkers if serial else Workers
         self.workers = kind(watch, self.serve, config.max_threads, name)
         watch.pacer = Pacer(self.workers.look, f"{name}-pacer")
@@ -132,6 +135,7 @@ class Server:
         self.watch.stop()
         self.workers.stop()
         self.workers.join_idle()
+        self._callbacks.close()
         self.watch.pacer.stop()
         self.watch.close()
 
@@ -144,8 +148,13 @@ class Server:
                 if exchange is None:
                     connection.close()  # It was handed out for that.
                     return
-                exchange.start(connection.client, monotonic())
-                handle(connection)
+                if connection.peer.state is ClientState.GONE:
+                    connection.drop()
+                    return
+                # Each request in a context of its own: what a handler sets is gone with it.
+                context = copy_context()
+                context.run(exchange.start, connection)
+                context.run(handle, connection)
                 if not connection.rest():
                     return
         except Exception as error:
@@ -173,7 +182,7 @@ class Server:
 
     def _failed(self, connection: Connection, error: Exception) -> None:
         """The one place where it is decided what a handler's exception means."""
-        if isinstance(error, ClientDisconnected):
+        if isinstance(error, ClientDisconnected) and connection.peer.state is not ClientState.OPEN:
             # An ordinary event. Its handler has given up, so that nobody was answered.
             if connection.exchange is not None:
                 connection.exchange.outcome = Outcome.LEFT
@@ -181,7 +190,7 @@ class Server:
             self._answer(connection, Outcome.REFUSED, error.status, error.reason)
         elif isinstance(error, BodyTimeout):
             self._answer(connection, Outcome.TIMED_OUT, 408, "Request Timeout")
-        elif connection.client.disconnected:
+        elif connection.peer.left_at is not None:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
             try:
