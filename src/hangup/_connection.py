@@ -29,6 +29,8 @@ from .exceptions import BadRequest, ClientDisconnected
 from .records import Outcome, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._watch import Watch
 
 __all__ = ["Connection"]
@@ -41,6 +43,7 @@ class Connection(Ending):
 
     __slots__ = (
         "address",
+        "answer",
         "blocking",
         "handler",
         "idle_timeout",
@@ -56,6 +59,8 @@ class Connection(Ending):
         self.blocking = False
         #: Whatever the front door keeps for this connection between requests.
         self.handler: Any = None
+        #: Answers the request at hand and ends its exchange, without a detour through the door.
+        self.answer: Callable[[], None] | None = None
         #: How long it may be idle, in seconds.
         self.idle_timeout = self.config.keep_alive_timeout
 

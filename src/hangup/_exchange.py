@@ -153,7 +153,7 @@ class Exchange:
             left_at = max(0.0, departed - began_at)
             if outcome is Outcome.LEFT and started_at:
                 wasted = max(0.0, now - max(departed, started_at))
-        phase = self._final_phase(outcome)
+        phase = Phase.COMPLETE if outcome is Outcome.ANSWERED else self._final_phase(outcome)
         if outcome is Outcome.LEFT and phase is not Phase.ANSWERING:
             status = CLIENT_CLOSED_REQUEST
         return RequestRecord(
@@ -166,10 +166,10 @@ class Exchange:
             phase,
             self.head_in + self.body_in,
             self.out,
-            max(0, self.out - self.head_out),
+            self.out - self.head_out if self.out > self.head_out else 0,
             self.began,
             now - began_at,
-            max(0.0, (started_at or now) - began_at),
+            (started_at or now) - began_at,
             left_at,
             wasted,
             self.thread or threading.current_thread().name,

@@ -78,7 +78,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     _framed = False
     _says_connection = False
     # What a subclass replaced; asked for once a connection.
-    _own_log = _own_parse = _own_fields = True
+    _own_log = _own_parse = _own_fields = _own_handle = True
     client: Client
     rfile: Any
     headers: Any
@@ -111,6 +111,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         cls = type(self)
         self._own_log = self._writes_own_log()
         self._own_parse = cls.parse_request is not BaseHTTPRequestHandler.parse_request
+        self._own_handle = cls.handle is not BaseHTTPRequestHandler.handle
         self._own_fields = cls.send_header is not BaseHTTPRequestHandler.send_header
         self.connection = self.request
         if self.timeout is not None:
@@ -128,8 +129,11 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         try:
             if connection.refusal is not None:
                 self._refuse(connection.refusal)
-            else:
+            elif self._own_handle:
                 self.handle()
+            else:
+                self.close_connection = True
+                self.handle_one_request()
             if type(self.wfile) is not AnswerStream and not self.wfile.closed:
                 self.wfile.flush()
         finally:

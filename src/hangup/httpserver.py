@@ -93,10 +93,7 @@ class _HTTPDoor:
 
     def handle(self, connection: Connection) -> None:
         """``finish_request``, or straight to the handler."""
-        handler = connection.handler
-        if handler is not None and self._plain_finish:
-            handler.serve_one()
-        elif self._plain_finish or connection.blocking:
+        if self._plain_finish or connection.blocking:
             self.answer(connection)  # finish_request is where a blocking connection came from
         else:
             self._server.finish_request(connection.sock, connection.address)
@@ -124,6 +121,8 @@ class _HTTPDoor:
             connection.handler = None
             raise
         connection.handler = handler
+        if self._plain_finish:
+            connection.answer = handler.serve_one
         connection.closes_slowly = handler.finishes_itself() or not self._plain_close
         return handler
 
@@ -134,6 +133,7 @@ class _HTTPDoor:
     def closed(self, connection: Connection) -> None:
         """The handler's ``finish``, and ``shutdown_request`` where a program has its own."""
         handler, connection.handler = connection.handler, None
+        connection.answer = None
         try:
             if handler is not None:
                 handler.finish()

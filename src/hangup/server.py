@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ._callbacks import Callbacks
 from ._connection import Connection
+from ._exchange import Exchange
 from ._pacer import Pacer
 from ._peer import ClientState
 from ._poller import new_poller
@@ -141,7 +142,7 @@ class Server:
 
     def serve(self, connection: Connection) -> None:
         """Handle the requests of a connection that are at hand.  The worker threads call this."""
-        handle = self._door.handle
+        handle = self._handle
         try:
             while True:
                 exchange = connection.exchange
@@ -152,9 +153,7 @@ class Server:
                     connection.drop()
                     return
                 # Each request in a context of its own: what a handler sets is gone with it.
-                context = copy_context()
-                context.run(exchange.start, connection)
-                context.run(handle, connection)
+                copy_context().run(handle, connection, exchange)
                 if not connection.rest():
                     return
         except Exception as error:
@@ -171,6 +170,14 @@ class Server:
                 connection.exchange.outcome = Outcome.FAILED
             self._end(connection)
             raise
+
+    def _handle(self, connection: Connection, exchange: Exchange) -> None:
+        exchange.start(connection)
+        answer = connection.answer
+        if answer is None:
+            self._door.handle(connection)
+        else:
+            answer()
 
     def serve_guest(self, connection: Connection) -> None:
         """:meth:`serve`, in a thread that is not the engine's."""
