@@ -16,6 +16,7 @@ import pytest
 
 import hangup
 from hangup import RequestRecord
+from hangup._callbacks import Callbacks
 
 # A shell starts background jobs with SIGINT ignored; the programs that are tested would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -45,6 +46,14 @@ def nothing_leaks() -> Iterator[None]:
         thread.join(PATIENCE)
     assert not [thread for thread in left if thread.is_alive()], "threads are left"
     assert not descriptors() - open_before, "descriptors are left"
+
+
+@pytest.fixture
+def callbacks() -> Iterator[Callbacks]:
+    """The threads that run callbacks, without a server."""
+    threads = Callbacks("test", idle_timeout=PATIENCE)
+    yield threads
+    threads.close()
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
