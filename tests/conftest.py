@@ -95,6 +95,12 @@ class Peer:
             data += piece
         return data
 
+    def read_until(self, end: bytes) -> bytes:
+        data = b""
+        while not data.endswith(end) and (piece := self.sock.recv(65536)):
+            data += piece
+        return data
+
     def read_to_end(self) -> bytes:
         data = b""
         while piece := self.sock.recv(65536):

@@ -35,6 +35,7 @@ DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # The method under ClientSocket's own, looked up once: it is on every request's way.
 _send = socket.socket.send
 
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 _RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
 # What the kernel says when it has given up on a peer that does not answer.
 _SILENCE = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
@@ -52,6 +53,7 @@ class Sender:
     __slots__ = (
         "_held",
         "_holding",
+        "_limited",
         "_pacing",
         "_rest",
         "config",
@@ -75,6 +77,8 @@ class Sender:
         #: Whether the owner has held a head back and not sent it since.
         self._holding = False
         self._rest = b""
+        # Whether the kernel knows for how long bytes may go unacknowledged.
+        self._limited = False
 
     def hold(self, head: bytes) -> None:
         """Keep a head back for a moment, so that it leaves together with the body's beginning.
@@ -160,9 +164,23 @@ class Sender:
             raise self._lost(error) from error
         exchange = self.exchange
         if exchange is not None:
+            if exchange.out and not self._limited:
+                self._limit_silence()
             exchange.note_sent(data, sent)
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
+
+    def _limit_silence(self) -> None:
+        """This answer goes out in pieces, so its end may be far off.
+
+        While bytes are unacknowledged the kernel sends no keep-alive probes; without a limit it would
+        go on for a quarter of an hour.  Not from the beginning: where TCP_USER_TIMEOUT is set, it
+        counts in place of the number of probes, also while all is quiet.
+        """
+        self._limited = True
+        if hasattr(socket, "TCP_USER_TIMEOUT") and self.sock.family in _INTERNET:
+            limit = int(self.config.write_timeout * 1000)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
 
     def _send_rest(self, rest: memoryview) -> None:
         while rest:

@@ -52,7 +52,7 @@ def tune_listener(sock: socket.socket, config: Config) -> None:
     """Set what accepted connections inherit (on Linux), so that a connection costs no calls for it.
 
     No Nagle: head and body leave together anyhow, and a delayed ACK would cost 40 ms otherwise.
-    Keep-alive probes and ``TCP_USER_TIMEOUT``: a peer that vanished is noticed.
+    Keep-alive probes: a peer that vanished is noticed.
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -64,8 +64,6 @@ def tune_listener(sock: socket.socket, config: Config) -> None:
             (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _PROBE_INTERVAL),
             (socket.IPPROTO_TCP, "TCP_KEEPCNT", _PROBES),
         ]
-    # In milliseconds; the kernel gives up on unacknowledged bytes, where we wait for room.
-    options.append((socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(config.write_timeout * 1000)))
     for level, name, value in options:
         if hasattr(socket, name):
             try:
