@@ -1,13 +1,16 @@
 """Threads: who leads, who follows, and that somebody always watches."""
 
+import socket
+import struct
 import threading
 from typing import Any
 
 import pytest
 
 import hangup
-from conftest import PATIENCE, Serving, answer, until
-from hangup import Config, Outcome, Phase
+from conftest import PATIENCE, Peer, Serving, answer, until
+from hangup import ClientDisconnected, Config, Outcome, Phase, RequestRecord
+from hangup._backlog import HALF_CLOSE_GRACE
 
 
 class Gate:
@@ -98,11 +101,10 @@ def test_a_request_whose_client_left_while_it_waited_is_not_started(serve: Any, 
     dead = serving.connect().get("/dead")
     backlog = serving.engine.workers._backlog
     until(lambda: len(backlog) == 1, "the request waits")
-    waiting = next(iter(backlog._waiting))
-    exchange = waiting.exchange
     if manner == "fin":
         # A FIN that comes with the request may be a half-close: this one comes later.
-        exchange.ready_at -= 1
+        later = until_silent(next(iter(backlog._waiting)).sock)
+        assert later > HALF_CLOSE_GRACE
     getattr(dead, manner)()
     until(lambda: not len(backlog), "the watch sees it leave, and drops it")
     gate.open()
@@ -114,6 +116,87 @@ def test_a_request_whose_client_left_while_it_waited_is_not_started(serve: Any, 
     assert record.status == 499
     assert record.wasted == 0
     assert gate.order == ["/slow"]
+
+
+def until_silent(sock: socket.socket, seconds: float = 0.08) -> float:
+    """Wait until the kernel says that nothing has come for so long."""
+
+    def silence() -> float:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+        return struct.unpack_from("I", info, 52)[0] / 1000
+
+    until(lambda: silence() >= seconds, "silence")
+    return seconds
+
+
+@pytest.mark.parametrize("with_body", [False, True])
+def test_a_half_closed_client_that_waited_is_answered(serve: Any, with_body: bool) -> None:
+    """FIN that came with the request's last byte, however long the request has waited by then."""
+    gate = Gate()
+    serving = serve(gate.handler(), config=Config(max_threads=1))
+    first = serving.connect().get("/slow")
+    gate.wait()
+    backlog = serving.engine.workers._backlog
+    with serving.connect() as peer:
+        if with_body:
+            peer.send(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            until(lambda: len(backlog) == 1, "the request waits")
+            connection = next(iter(backlog._waiting))
+            until_silent(connection.sock)
+            peer.send(b"body").half_close()
+        else:
+            peer.get("/").half_close()
+            until(lambda: len(backlog) == 1, "the request waits")
+            connection = next(iter(backlog._waiting))
+        until(lambda: connection.peer.left_at is not None, "its FIN is seen")
+        until_silent(connection.sock)
+        gate.open()
+        assert peer.read_to_end().endswith(b"ok")
+    assert first.response()[1] == b"ok"
+    first.fin()
+
+
+def test_a_request_that_came_with_a_reset_is_not_started_and_told_of() -> None:
+    gate = Gate()
+    records: list[RequestRecord] = []
+    with hangup.ThreadingHTTPServer(("127.0.0.1", 0), gate.handler(), sinks=[records.append]) as server:
+        # Nobody accepts yet: the server will find the request and the reset together.
+        Peer(server.server_address).get("/dead").rst()
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        until(lambda: records, "it is told of")
+        server.shutdown()
+        thread.join()
+    (record,) = records
+    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.QUEUED, 499)
+    assert record.target == "/dead"
+    assert gate.order == []
+
+
+def test_a_pipelined_request_whose_client_is_gone_is_not_started(serve: Any, base: Any) -> None:
+    gate = Gate()
+
+    class Handler(gate.handler(base)):  # type: ignore[misc]
+        def do_GET(self) -> None:
+            try:
+                super().do_GET()
+            except ClientDisconnected:
+                pass  # It goes on as if nothing had happened.
+
+    serving = serve(Handler)
+    peer = serving.connect().get("/slow").get("/dead")
+    gate.wait()
+    (connection,) = [e for e in serving.engine.watch._entries.values() if hasattr(e, "peer")]
+    peer.rst()
+    until(lambda: connection.peer.left_at is not None, "it is known")
+    gate.open()
+    records = serving.wait_for_records(2)
+    assert gate.order == ["/slow"]
+    assert [(r.target, r.phase, r.status) for r in records] == [
+        ("/slow", Phase.WORKING, 499),
+        ("/dead", Phase.QUEUED, 499),
+    ]
+    until(lambda: serving.connections() == 0, "it is closed")
 
 
 def test_when_waits_are_long_the_newest_request_goes_first(serve: Any) -> None:

@@ -10,13 +10,14 @@ from time import monotonic
 
 from ._connection import Connection
 from ._peer import ClientState
+from ._poller import fin_after_data
 
 __all__ = ["Backlog"]
 
 # Seconds. A wait that a person doesn't notice; beyond it, the queue grows faster than it is served.
 LONG_WAIT = 0.1
-# Seconds. A FIN within this time of the request's end came with it: a half-closed client sends its
-# request and FIN at once and then waits for the answer. A later one is a departure.
+# Seconds. A FIN within this time of the last byte came with it: a half-closed client sends its request
+# and FIN at once and then waits for the answer. A later one is a departure.
 HALF_CLOSE_GRACE = 0.05
 
 
@@ -62,4 +63,7 @@ def is_dead(connection: Connection) -> bool:
         return True
     if peer.left_at is None or exchange is None:
         return False
-    return peer.left_at - exchange.ready_at > HALF_CLOSE_GRACE
+    late = fin_after_data(connection.sock)
+    if late is None:
+        late = peer.left_at - exchange.ready_at
+    return late > HALF_CLOSE_GRACE

@@ -12,6 +12,9 @@ returns less than was asked for has drained it; bytes that arrive later give a n
 ``MSG_PEEK`` would see the bytes alone; so "readable" never means "gone".  RST gives ``EPOLLHUP`` and
 ``EPOLLERR``.
 
+*When.*  The kernel knows when the last byte came and when the last acknowledgement did, and a FIN
+carries one: :func:`fin_after_data`.  So it does not matter how late FIN is noticed.
+
 *Whose.*  ``wait``, ``woken`` and ``add_listener`` are called by the thread that keeps the watch, one at
 a time; the others may be called by any thread.
 """
@@ -19,11 +22,23 @@ a time; the others may be called by any thread.
 import os
 import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["EOF", "GONE", "READABLE", "EpollPoller", "KqueuePoller", "PollPoller", "Poller"]
+__all__ = [
+    "EOF",
+    "GONE",
+    "READABLE",
+    "EpollPoller",
+    "KqueuePoller",
+    "PollPoller",
+    "Poller",
+    "fin_after_data",
+    "new_poller",
+    "wait_for",
+]
 
 # The numbers of epoll, whose events are then passed on untouched.
 READABLE = 0x001
@@ -269,3 +284,22 @@ def wait_for(sock: socket.socket, events: int, timeout: float) -> bool:
     poll = select.poll()
     poll.register(sock, events)
     return bool(poll.poll(timeout * 1000))
+
+
+# tcpi_last_data_recv and tcpi_last_ack_recv, in ms before now (struct tcp_info in linux/tcp.h).
+_TCP_INFO_TIMES = struct.Struct("52xII")
+
+
+def fin_after_data(sock: socket.socket) -> float | None:
+    """Seconds between the last byte that came over ``sock`` and the FIN behind it, to some 4 ms.
+
+    Right until something is sent, and acknowledged, after it.  None where the system can't tell.
+    """
+    if not hasattr(socket, "TCP_INFO") or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_TIMES.size)
+    except OSError:
+        return None
+    data, acknowledged = _TCP_INFO_TIMES.unpack(info)
+    return float(data - acknowledged) / 1000
