@@ -1,6 +1,7 @@
 """A threaded HTTP server that knows when its client hangs up."""
 
 from ._peer import ClientState, Departure
+from .cancelling import cancels
 from .client import Client, current_client, raise_if_disconnected, sleep
 from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected, ConfigError, HangupError
@@ -28,6 +29,7 @@ __all__ = [
     "RequestRecord",
     "SimpleHTTPRequestHandler",
     "ThreadingHTTPServer",
+    "cancels",
     "current_client",
     "raise_if_disconnected",
     "sleep",

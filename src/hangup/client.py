@@ -194,6 +194,12 @@ _current: contextvars.ContextVar[_HasClient] = contextvars.ContextVar("hangup re
 set_current = _current.set
 
 
+def find_client() -> Client | None:
+    """The client of the request that this code works for, or None outside of one."""
+    request = _current.get(None)
+    return None if request is None else request.client
+
+
 def current_client() -> Client:
     """The client of the request that this code works for.
 
@@ -202,10 +208,10 @@ def current_client() -> Client:
 
     Raises :exc:`LookupError` outside of a request that hangup handles.
     """
-    try:
-        return _current.get().client
-    except LookupError:
-        raise LookupError("there is no current client: hangup handles no request here") from None
+    client = find_client()
+    if client is None:
+        raise LookupError("there is no current client: hangup handles no request here")
+    return client
 
 
 def raise_if_disconnected() -> None:
@@ -213,9 +219,9 @@ def raise_if_disconnected() -> None:
 
     Outside of a request it does nothing, so that library code can call it anywhere.
     """
-    request = _current.get(None)
-    if request is not None:
-        request.client.raise_if_disconnected()
+    client = find_client()
+    if client is not None:
+        client.raise_if_disconnected()
 
 
 def sleep(seconds: float) -> None:
@@ -224,12 +230,11 @@ def sleep(seconds: float) -> None:
     Raises :exc:`~hangup.ClientDisconnected` the moment that it leaves, or at once if it has left.
     Outside of a request, and after its end, it sleeps as :func:`time.sleep` does.
     """
-    request = _current.get(None)
-    if request is None or not seconds >= 0:  # which time.sleep refuses
+    client = find_client()
+    if client is None or not seconds >= 0:  # which time.sleep refuses
         time.sleep(seconds)
         return
     deadline = time.monotonic() + seconds
-    client = request.client
     if client.wait(seconds):
         raise ClientDisconnected
     if (left := deadline - time.monotonic()) > 0:

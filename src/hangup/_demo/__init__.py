@@ -1,7 +1,8 @@
 """``hangup demo``: the crash, and what becomes of it, measured while you watch.
 
-The same service runs on the standard library's server and on hangup, each in a process of its own.
-Both get one client that waits and one that leaves.  Nothing here is told from memory: the logs are
+The same service runs on the standard library's server, on hangup, and on hangup with its one sleep
+replaced by ``hangup.sleep``, each in a process of its own.  Each gets one client that waits and one
+that leaves.  Nothing here is told from memory: the logs are
 what the two processes wrote, and each figure is counted or timed in this run.
 """
 
@@ -115,6 +116,12 @@ class _Side:
         return max(0.0, float(event["at"]) - self.left_at)
 
     @property
+    def free_after(self) -> float:
+        """Seconds from the client's leaving to the end of the handler that worked for it."""
+        event = next(e for e in self.events if e["event"] == "free" and e["path"] == "/hello2")
+        return max(0.0, float(event["at"]) - self.left_at)
+
+    @property
     def answered(self) -> bool:
         return self.answer.startswith("<html>/hello1<br>") and self.answer.endswith("</html>")
 
@@ -163,15 +170,20 @@ class _BuiltInClient:
 
 
 def run_demo(work: float) -> bool:
-    """Run both services and show what they did; True if hangup's side is clean.
+    """Run the services and show what they did; True if hangup's sides are clean.
 
     ``work`` is how long the service works for each request, in seconds.
     """
     _hear_ctrl_c()
     client = _Curl if shutil.which("curl") else _BuiltInClient
-    sides = [_Side("stock", "http.server"), _Side("hangup", "hangup")]
+    sides = [
+        _Side("stock", "http.server"),
+        _Side("hangup", "hangup"),
+        _Side("sleep", "hangup.sleep"),
+    ]
     named = "curl" if client is _Curl else "built-in clients (curl is not installed)"
-    click.echo(f"A service that works {work:g} s for each request, on both servers at once.")
+    click.echo(f"A service that works {work:g} s for each request: on http.server, on hangup, and on")
+    click.echo("hangup with hangup.sleep in place of time.sleep; all at once.")
     click.echo(f"/hello1 waits for its answer; /hello2 leaves after {_PATIENCE:g} s ({named}).")
     try:
         for side in sides:
@@ -186,14 +198,15 @@ def run_demo(work: float) -> bool:
         for side, one in zip(sides, waiting, strict=True):
             side.answer = one.answer()
             side.wait_for("knew")
+            side.wait_for("free", path="/hello2")
             side.wait_for("closed", number=2)
     finally:
         for side in sides:
             if hasattr(side, "process"):
                 side.stop()
-    _show_logs(*sides)
+    _show_logs(sides)
     _show_table(sides)
-    return sides[1].clean
+    return all(side.clean for side in sides[1:])
 
 
 def _hear_ctrl_c() -> None:
@@ -202,22 +215,29 @@ def _hear_ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _show_logs(left: _Side, right: _Side) -> None:
+def _show_logs(sides: list[_Side]) -> None:
+    """The long log on the left, the short ones on the right; all in a row in a narrow terminal."""
     width = shutil.get_terminal_size((120, 40)).columns
     if width < _NARROW:
-        for side in (left, right):
-            click.secho(f"\n{side.title}'s log", bold=True)
-            for line in side.log:
-                click.echo("  " + _paint(line, side))
+        for line in _logs(sides, width):
+            click.echo(line)
         return
     column = (width - 3) // 2
+    left, right = _logs(sides[:1], column), _logs(sides[1:], column)
     click.echo()
-    click.secho(f"{left.title + chr(39) + 's log':{column}} │ {right.title}'s log", bold=True)
-    click.echo("─" * (column + 1) + "┼" + "─" * (column + 1))
-    rows = [_fold(side.log, column) for side in (left, right)]
-    for index in range(max(map(len, rows))):
-        cells = [row[index] if index < len(row) else "" for row in rows]
-        click.echo(_paint(f"{cells[0]:{column}}", left) + " │ " + _paint(cells[1], right))
+    del left[0], right[0]
+    for index in range(max(len(left), len(right))):
+        cells = [lines[index] if index < len(lines) else "" for lines in (left, right)]
+        filling = " " * (column - len(click.unstyle(cells[0])))
+        click.echo(f"{cells[0]}{filling} │ {cells[1]}")
+
+
+def _logs(sides: list[_Side], width: int) -> list[str]:
+    lines = []
+    for side in sides:
+        lines += ["", click.style(f"{side.title}'s log", bold=True), "─" * width]
+        lines += [_paint(line, side) for line in _fold(side.log, width)]
+    return lines
 
 
 def _fold(lines: list[str], width: int) -> list[str]:
@@ -236,15 +256,17 @@ def _paint(text: str, side: _Side) -> str:
 
 def _show_table(sides: list[_Side]) -> None:
     def row(name: str, *values: str) -> None:
-        click.echo(f"{name:36}" + "".join(f"{value:>16}" for value in values))
+        click.echo(f"{name:36}" + "".join(f"{value:>14}" for value in values))
 
     click.echo()
-    click.secho(f"{'measured in this run':36}{'http.server':>16}{'hangup':>16}", bold=True)
+    titles = "".join(f"{side.title:>14}" for side in sides)
+    click.secho(f"{'measured in this run':36}{titles}", bold=True)
     row("answers served to who waited", *("1 of 1" if s.answered else "0 of 1" for s in sides))
     row("tracebacks", *(str(s.tracebacks) for s in sides))
     row("handler threads that died", *(str(s.died) for s in sides))
     row("log lines for the departure", *(str(len(s.departure_lines)) for s in sides))
     row("after Ctrl-C, the server knew in", *(_seconds(s.knew_after) for s in sides))
+    row("  and its thread was free in", *(_seconds(s.free_after) for s in sides))
 
 
 def _seconds(value: float) -> str:

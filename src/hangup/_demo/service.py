@@ -1,7 +1,8 @@
-"""The service of the demonstration: ``python -m hangup._demo.service stock|hangup SECONDS``.
+"""The service of the demonstration: ``python -m hangup._demo.service stock|hangup|sleep SECONDS``.
 
-``RequestHandler`` is the handler of the report that hangup began with, in today's Python.  All else
-is there to measure: events go to standard output, a JSON object a line; the log is standard error.
+``RequestHandler`` is the handler of the report that hangup began with, in today's Python; for the last
+kind, it sleeps by ``hangup.sleep``.  All else is there to measure: events go to standard output, a
+JSON object a line; the log is standard error.
 """
 
 import http.server
@@ -23,17 +24,21 @@ def _tell(event: str, **more: Any) -> None:
 
 def _make(kind: str, work: float) -> Any:
     module: Any = http.server if kind == "stock" else hangup
+    sleep = hangup.sleep if kind == "sleep" else time.sleep
 
     class RequestHandler(module.BaseHTTPRequestHandler):  # type: ignore[misc]
         def do_GET(self) -> None:  # noqa: N802 - http.server's name
             print(f"query: {self.path} thread={threading.current_thread().name}", file=sys.stderr)
             _tell("began", path=self.path)
-            time.sleep(work)
-            self.send_response(200)
-            self.send_header("Content-type", "text/html")
-            self.end_headers()
-            self.wfile.write(f"<html>{self.path}<br>{type(self.server)}</html>".encode())
-            print(f"success prod query: {self.path}", file=sys.stderr)
+            try:
+                sleep(work)
+                self.send_response(200)
+                self.send_header("Content-type", "text/html")
+                self.end_headers()
+                self.wfile.write(f"<html>{self.path}<br>{type(self.server)}</html>".encode())
+                print(f"success prod query: {self.path}", file=sys.stderr)
+            finally:
+                _tell("free", path=self.path)
 
     class Server(module.ThreadingHTTPServer):  # type: ignore[misc]
         def handle_error(self, request: Any, client_address: Any) -> None:
