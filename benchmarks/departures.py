@@ -1,9 +1,9 @@
-"""From a client's close() to its handler's waking: ``make bench``, or ``python benchmarks/departures.py``.
+"""From a client's close() to its handler's waking: ``make bench``.
 
-Many handlers wait for their clients at once (``client.wait()``); clients leave one after the other, by FIN
-or RST, and new ones take their places.  The clock is the system's monotonic one, the same in both
-processes.  Once the server does nothing else, once a handler beside the others computes in pure Python all
-the time and so wants the interpreter lock.  Results go to ``benchmarks/departures.md``.
+Many handlers wait for their clients at once (``client.wait()``); clients leave one after the other, by
+FIN or RST, and new ones take their places.  The clock is the system's monotonic one, the same in both
+processes.  Once the server does nothing else, once a handler beside the others computes in pure Python
+all the time and so wants the interpreter lock.  Results go to ``benchmarks/departures.md``.
 """
 
 import os
@@ -131,12 +131,15 @@ def measure(manner: str, *, busy: bool) -> list[float]:
 
 
 def main() -> None:
+    conditions = (
+        f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores;"
+        f" {WAITING} handlers in `client.wait()` at all times, {DEPARTURES} departures,"
+        f" one each {PACE * 1000:g} ms or more. `make bench` measures it on another machine."
+    )
     lines = [
         "# From close() to the handler's waking",
         "",
-        f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores;"
-        f" {WAITING} handlers in `client.wait()` at all times, {DEPARTURES} departures,"
-        f" one each {PACE * 1000:g} ms or more. `make bench` measures it on another machine.",
+        conditions,
         "",
         "| the client leaves by | beside the waiting handlers | median | p99 | longest |",
         "| --- | --- | --- | --- | --- |",

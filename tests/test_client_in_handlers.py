@@ -3,6 +3,8 @@
 import contextvars
 import http.server
 import logging
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -446,3 +448,74 @@ def test_the_fallback_poller_is_blind_behind_unread_bytes_but_for_resets(
     meeting.proceed.release()
     serving.record()
     assert meeting.clients[0].state is ClientState.GONE
+
+
+@pytest.mark.parametrize("leave", ["fin", "half_close"])
+def test_a_unix_sockets_client_is_noticed_too(
+    serve: Any, base: Any, meeting: Meeting, tmp_path: Any, leave: str
+) -> None:
+    class Server(hangup.ThreadingHTTPServer):
+        address_family = socket.AF_UNIX
+
+        def server_bind(self) -> None:
+            socketserver.TCPServer.server_bind(self)
+            self.server_name, self.server_port = "unix", 0
+
+        def get_request(self) -> Any:
+            request, _ = super().get_request()
+            return request, ("unix", 0)
+
+    class Handler(base):
+        def do_GET(self) -> None:
+            meeting.began.release()
+            meeting.seen += [self.client.wait(PATIENCE), self.client.state]
+            answer(self)
+
+    serving: Serving = serve(Handler, Server, address=str(tmp_path / "socket"))
+    peer = serving.connect().get("/")
+    meeting.wait()
+    getattr(peer, leave)()
+    if leave == "half_close":
+        assert peer.read_to_end().endswith(b"ok")
+        peer.fin()
+    record = serving.record()
+    assert meeting.seen == [True, ClientState.GONE if leave == "fin" else ClientState.EOF]
+    assert record.outcome is (Outcome.LEFT if leave == "fin" else Outcome.ANSWERED)
+
+
+def test_a_closed_stream_without_a_length_is_no_departure_where_fin_is_ignored(
+    serve: Any, meeting: Meeting
+) -> None:
+    """A handler of the standard library's that reads to the end of the file, and answers."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            meeting.seen += [self.rfile.read(), self.client.disconnected]
+            answer(self)
+
+    serving: Serving = serve(Handler, config=Config(half_close="ignore"))
+    with serving.connect() as peer:
+        peer.send(b"POST / HTTP/1.0\r\n\r\nthe body").half_close()
+        assert peer.read_to_end().endswith(b"ok")
+    assert serving.record().outcome is Outcome.ANSWERED
+    assert meeting.seen == [b"the body", False]
+
+
+def test_a_server_may_be_closed_by_a_callback(serve: Any, base: Any, meeting: Meeting) -> None:
+    class Handler(base):
+        def do_GET(self) -> None:
+            with self.client.on_disconnect(close):
+                meeting.began.release()
+                self.client.wait(PATIENCE)
+
+    def close() -> None:
+        serving.server.shutdown()
+        serving.server.server_close()
+        meeting.ended.release()
+
+    serving: Serving = serve(Handler)
+    peer = serving.connect().get("/")
+    meeting.wait()
+    peer.fin()
+    meeting.wait_for_end()
+    serving.record()

@@ -95,14 +95,14 @@ def test_it_lands_inside_its_block_and_nowhere_else(
 
     A sender that hesitates, once it has found the block armed, gives the other thread time to leave it.
     """
-    send, withdrawn = _interrupt._async_exc()
+    send = _interrupt._async_exc()
 
     def hesitate(thread: int, exception: Any) -> int:
         if hesitates and thread != threading.get_ident():
             time.sleep(0)
         return send(thread, exception)
 
-    monkeypatch.setattr(_interrupt, "_async_exc", lambda: (hesitate, withdrawn))
+    monkeypatch.setattr(_interrupt, "_async_exc", lambda: hesitate)
     landed: Counter[str] = Counter()
     escaped: list[str] = []
     with Departures(DEPARTURES) as departures:
@@ -129,7 +129,7 @@ def test_it_lands_inside_its_block_and_nowhere_else(
     assert sum(landed.values()) < DEPARTURES, "some came after the block"
 
 
-def test_work_is_broken_off(swift_switches: None) -> None:
+def test_work_is_broken_off() -> None:
     pair = Pair()
     began = threading.Event()
     leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(Departure.RESET))
@@ -146,7 +146,7 @@ def test_a_client_that_has_left_lets_nobody_in() -> None:
         pytest.fail("it was let in")
 
 
-def test_a_block_inside_a_block_leaves_the_outer_one_armed(swift_switches: None) -> None:
+def test_a_block_inside_a_block_leaves_the_outer_one_armed() -> None:
     pair = Pair()
     began = threading.Event()
     leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(Departure.FIN))
@@ -166,7 +166,7 @@ def test_a_block_is_entered_once_at_a_time() -> None:
         pass
 
 
-def test_another_threads_block_is_its_own(swift_switches: None) -> None:
+def test_another_threads_block_is_its_own() -> None:
     """Two threads work for one client; both are broken off, each in its own block."""
     pair = Pair()
     began = [threading.Event(), threading.Event()]
@@ -241,7 +241,8 @@ def test_a_registration_that_is_being_made_is_not_left_behind() -> None:
 
 def test_python_without_the_means_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     _interrupt._async_exc.cache_clear()
-    monkeypatch.setattr(ctypes, "pythonapi", object())
+    monkeypatch.setattr(ctypes, "pythonapi", ctypes.CDLL(None))
+    monkeypatch.setattr(ctypes.CDLL, "__getitem__", lambda *_: ctypes.CDLL(None).no_such_name)
     with pytest.raises(NotImplementedError, match="can't interrupt a thread"):
         Pair().client.interrupting()
 
@@ -293,3 +294,23 @@ def test_the_next_request_on_the_thread_is_not_broken_off(
         assert serving.get() == (200, b"ok")
     serving.wait_for_records(600)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_callback_that_unregisters_itself_lifts_the_shield_for_its_thread(
+    callbacks: Callbacks,
+) -> None:
+    pair = Pair(callbacks)
+    registrations: list[Any] = []
+    began = threading.Event()
+    leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(Departure.FIN))
+    leaving.start()
+    with pytest.raises(ClientDisconnected), pair.client.interrupting():  # noqa: PT012
+        registrations.append(pair.client.on_disconnect(lambda: registrations[0].unregister()))
+        work_for_ever(began)
+    leaving.join()
+
+
+def test_other_users_of_the_same_function_keep_their_prototype() -> None:
+    with Pair().client.interrupting():
+        pass
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc.argtypes is None

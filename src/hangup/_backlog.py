@@ -63,7 +63,11 @@ def is_dead(connection: Connection) -> bool:
         return True
     if peer.left_at is None or exchange is None:
         return False
-    late = fin_after_data(connection.sock)
-    if late is None:
-        late = peer.left_at - exchange.ready_at
-    return late > HALF_CLOSE_GRACE
+    if peer.left_at - exchange.ready_at <= HALF_CLOSE_GRACE:
+        return False
+    # It was noticed late, or came late. The kernel knows; but what is acknowledged after it, a
+    # keep-alive probe say, makes it look later, so this is asked when it is noticed, and kept.
+    if exchange.fin_late is None:
+        late = fin_after_data(connection.sock)
+        exchange.fin_late = late is None or late > HALF_CLOSE_GRACE
+    return exchange.fin_late

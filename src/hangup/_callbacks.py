@@ -105,7 +105,8 @@ class Callbacks:
             self._jobs.put(None)
         deadline = monotonic() + _ENDING
         for thread in threads:
-            thread.join(max(0.0, deadline - monotonic()))
+            if thread is not threading.current_thread():  # A callback closes the server.
+                thread.join(max(0.0, deadline - monotonic()))
 
 
 class Registry(Protocol):
@@ -175,8 +176,9 @@ class Registration:
             self._context.run(callback, *args)
         except BaseException:
             _log.exception("a callback failed: %r", callback)
-        with self._registry.lock:
-            self._end_locked()
+        finally:
+            with self._registry.lock:
+                self._end_locked()
 
     def _end_locked(self) -> None:
         self._stage = _Stage.OVER

@@ -119,12 +119,7 @@ class Connection(Ending):
             state = self.state
             if state is State.HANDLED:
                 self.pending |= flags | READABLE
-                if flags & GONE:
-                    # No error is there when both sides have closed in peace.
-                    if (how := self._error()) is not None:
-                        exchange = self._note_left(how, leaves=True)
-                elif flags & EOF:
-                    exchange = self._note_left(Departure.FIN, leaves=not self.watch.ignores_fin)
+                exchange = self._note_events(flags)
         if exchange is not None:
             exchange.tell_client(self.peer)
         if state is State.LINGERING and not self._linger(flags):
@@ -132,6 +127,19 @@ class Connection(Ending):
         elif state is State.HANDLED and self.peer.state is not ClientState.OPEN:
             self.watch.on_left(self)
         return state is State.IDLE
+
+    def _note_events(self, flags: int) -> "Exchange | None":
+        """What events say of the client; returns the request whose client is to be told."""
+        how = self._error() if flags & GONE else None
+        if how is None and flags & GONE and self.exchange is not None and self._is_unix():
+            # close() on a unix socket hangs up both ways at once, and there is no RST to tell of it.
+            how = Departure.RESET
+        if how is not None:
+            return self._note_left(how, leaves=True)
+        if flags & (EOF | GONE):
+            # No error is there when both sides have closed in peace, or a handler has taken it.
+            return self._note_left(Departure.FIN, leaves=not self.watch.ignores_fin)
+        return None
 
     def _flags_now(self) -> int:
         """What the socket says this moment.

@@ -144,10 +144,13 @@ class Ending(Receiver):
 
         EPOLLHUP comes as soon as both have sent FIN, when the last bytes may be on their way still.
         """
-        if not hasattr(socket, "TCP_INFO") or self.sock.family == getattr(socket, "AF_UNIX", None):
+        if not hasattr(socket, "TCP_INFO") or self._is_unix():
             return True
         state = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         return state[0] == _TCP_CLOSE
+
+    def _is_unix(self) -> bool:
+        return self.sock.family == getattr(socket, "AF_UNIX", None)
 
     def _drain(self) -> bool:
         """Read and drop what has come; True when there is nothing more to wait for."""
@@ -181,6 +184,7 @@ class Ending(Receiver):
 
     def tell_unstarted(self) -> None:
         """The request at hand is not started, because its client has left."""
+        self._settle(Outcome.LEFT)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             self._tell(exchange, Outcome.LEFT)

@@ -34,6 +34,7 @@ class Exchange:
         "began",
         "body_in",
         "ended_at",
+        "fin_late",
         "head_in",
         "head_out",
         "known_client",
@@ -59,6 +60,8 @@ class Exchange:
         self.started_at = 0.0
         self.phase = Phase.QUEUED
         self.left_phase: Phase | None = None
+        #: Whether FIN came so long after the request that its client has left; None: not judged yet.
+        self.fin_late: bool | None = None
         self.status = 0
         self.body_in = 0
         self.out = 0
@@ -100,6 +103,8 @@ class Exchange:
                 peer = self._connection.peer
                 client = Client(peer.address, self._connection.watch.callbacks)
                 self.known_client = client
+                if self.out and not self.ended_at:
+                    self._connection.limit_silence()
                 left_after_end = self.ended_at and (peer.left_at or math.inf) > self.ended_at
                 if peer.state is not ClientState.OPEN and not left_after_end:
                     client.note(peer)

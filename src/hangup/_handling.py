@@ -7,6 +7,7 @@ written about a request: by the access log, or by the program.
 import functools
 import http.server
 from collections.abc import Callable
+from contextvars import copy_context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +92,11 @@ class Handling:
             if connection.peer.state is ClientState.GONE:
                 connection.drop()
                 return
+            # As the engine does it: each request in a context of its own.
+            context = copy_context()
             if not exchange.started_at:
-                exchange.start(connection)
-            self.serve_one()
+                context.run(exchange.start, connection)
+            context.run(self.serve_one)
             if not connection.keep_open or not connection.blocking:
                 return
 

@@ -5,8 +5,10 @@
 then it is pending.  It must land inside its block and nowhere else, so:
 
 - It is sent only while the block is ARMED, and once, with the client's lock held.
-- The block's end takes that lock, disarms the block and withdraws what is pending.  What lands before
-  that comes out of the ``with`` statement, as if in the block's last moment.
+- The block's end takes that lock, disarms the block, and passes a checkpoint, so that nothing is
+  pending behind it.  What lands there comes out of the ``with`` statement, as if in the block's last
+  moment.  (Withdrawing it, by a NULL, is no way: in CPython 3.11 that leaves a flag set for good, which
+  slows all threads down, and hangs those that are traced.)
 - What lands on the way into the block's end, where nothing can catch it, has landed: there is no
   second one.  The interruption that is then left behind is SENT for ever, and does nothing.
 
@@ -18,7 +20,7 @@ import enum
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from .exceptions import ClientDisconnected
 
@@ -41,20 +43,23 @@ class Interruptible(Protocol):
 
 
 @functools.cache
-def _async_exc() -> tuple[Callable[[Any, Any], int], Any]:
-    """``PyThreadState_SetAsyncExc``, and the NULL that withdraws what is pending."""
-    import ctypes
-
+def _async_exc() -> Callable[[int, type[BaseException]], int]:
+    """``PyThreadState_SetAsyncExc``."""
     try:
-        function = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    except AttributeError:
+        import ctypes
+
+        # By index: the attribute is one object for the whole process, whose prototype is others' too.
+        function = ctypes.pythonapi["PyThreadState_SetAsyncExc"]
+    except (ImportError, AttributeError):
         raise NotImplementedError("this Python can't interrupt a thread") from None
     function.argtypes = (ctypes.c_ulong, ctypes.py_object)
-    return function, ctypes.py_object()
+    return function
 
 
 def _checkpoint() -> None:
-    """What is pending for this thread lands here: a function's start is a checkpoint."""
+    """What is pending for this thread lands here, if not before."""
+    for _ in (1, 2):
+        pass
 
 
 class _Stage(enum.Enum):
@@ -70,11 +75,11 @@ class Interruption:
     The client's lock guards everything here.
     """
 
-    __slots__ = ("_client", "_send", "_shields", "_stage", "_withdrawn", "thread")
+    __slots__ = ("_client", "_send", "_shields", "_stage", "thread")
 
     def __init__(self, client: Interruptible) -> None:
         self._client = client
-        self._send, self._withdrawn = _async_exc()
+        self._send = _async_exc()
         self._stage = _Stage.OUTSIDE
         self._shields = 0
         self.thread = 0
@@ -98,11 +103,11 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         with self._client.lock:
-            if self._stage is _Stage.SENT:
-                self._send(self.thread, self._withdrawn)
-            if self._stage is not _Stage.NESTED and self in self._client.interruptions:
+            stage, self._stage = self._stage, _Stage.OUTSIDE
+            if stage is not _Stage.NESTED and self in self._client.interruptions:
                 self._client.interruptions.remove(self)
-            self._stage = _Stage.OUTSIDE
+            if stage is _Stage.SENT:
+                _checkpoint()
 
     def is_armed_here(self) -> bool:
         """Whether this thread is inside its block."""
@@ -144,6 +149,10 @@ class Interruption:
         with self._client.lock:
             self._shields -= 1
             if self._shields or self._stage is not _Stage.ARMED or not self._client.disconnected:
+                return
+            if self.thread != threading.get_ident():
+                # The callback has unregistered itself, say.
+                self.send_locked()
                 return
             self._stage = _Stage.SENT
         raise ClientDisconnected

@@ -164,14 +164,14 @@ class Sender:
             raise self._lost(error) from error
         exchange = self.exchange
         if exchange is not None:
-            if exchange.out and not self._limited:
-                self._limit_silence()
+            if not self._limited and (exchange.out or exchange.known_client is not None):
+                self.limit_silence()
             exchange.note_sent(data, sent)
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
 
-    def _limit_silence(self) -> None:
-        """This answer goes out in pieces, so its end may be far off.
+    def limit_silence(self) -> None:
+        """This answer goes out in pieces, or its handler knows its client: its end may be far off.
 
         While bytes are unacknowledged the kernel sends no keep-alive probes; without a limit it would
         go on for a quarter of an hour.  Not from the beginning: where TCP_USER_TIMEOUT is set, it
@@ -180,7 +180,10 @@ class Sender:
         self._limited = True
         if hasattr(socket, "TCP_USER_TIMEOUT") and self.sock.family in _INTERNET:
             limit = int(self.config.write_timeout * 1000)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+            try:
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+            except OSError:
+                pass  # It has been closed: a thread that outlives its request asked for the client.
 
     def _send_rest(self, rest: memoryview) -> None:
         while rest:

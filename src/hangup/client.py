@@ -110,12 +110,14 @@ class Client:
         Raises :exc:`TypeError` if ``callback`` can't be called.
         """
         registration = Registration(self, callback, args)
-        if self._callbacks is not None:
-            self._callbacks.prepare()
         with self.lock:
             for interruption in self.interruptions:
                 if interruption.shield_locked():
                     registration.shielded = interruption
+        # Nothing breaks in from here on, neither into this nor into starting a thread.
+        if self._callbacks is not None:
+            self._callbacks.prepare()
+        with self.lock:
             if self.disconnected_at is None and self.ended:
                 return registration
             self._registrations[registration] = None
