@@ -5,6 +5,7 @@ import http.server
 import logging
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Peer, Serving, answer, until
-from hangup import ClientDisconnected, ClientState, Config, Outcome
+from hangup import ClientDisconnected, ClientState, Config, Departure, Outcome
 from hangup.client import Client
+from test_client_table import deafen
 from test_workers import until_silent
 
 
@@ -290,6 +292,8 @@ def test_connections_that_a_thread_keeps_have_a_client_for_each_request(
         def do_GET(self) -> None:
             meeting.clients.append(self.client)
             assert hangup.current_client() is self.client
+            assert VARIABLE.get() == "clean"
+            VARIABLE.set("dirty")
             if self.path == "/wait":
                 meeting.seen.append(self.client.wait(PATIENCE))
             answer(self)
@@ -519,3 +523,29 @@ def test_a_server_may_be_closed_by_a_callback(serve: Any, base: Any, meeting: Me
     peer.fin()
     meeting.wait_for_end()
     serving.record()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the filter that cuts a cable")
+def test_a_client_that_vanishes_before_it_acknowledges_the_first_piece_is_noticed(
+    serve: Any, meeting: Meeting
+) -> None:
+    """While bytes are unacknowledged the kernel does not probe."""
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            client = self.client
+            meeting.began.release()
+            assert meeting.proceed.acquire(timeout=PATIENCE)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"the first event")
+            meeting.seen += [client.wait(PATIENCE), client.reason]
+
+    serving: Serving = serve(Handler, config=Config(keepalive_idle=1, write_timeout=1))
+    with serving.connect() as peer:
+        peer.get("/")
+        meeting.wait()
+        deafen(peer.sock)
+        meeting.proceed.release()
+        serving.record()
+    assert meeting.seen == [True, Departure.UNREACHABLE]

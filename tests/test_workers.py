@@ -11,6 +11,7 @@ import hangup
 from conftest import PATIENCE, Peer, Serving, answer, until
 from hangup import ClientDisconnected, Config, Outcome, Phase, RequestRecord
 from hangup._backlog import HALF_CLOSE_GRACE
+from hangup._poller import fin_after_data
 
 
 class Gate:
@@ -150,6 +151,26 @@ def test_a_half_closed_client_that_waited_is_answered(serve: Any, with_body: boo
             connection = next(iter(backlog._waiting))
         until(lambda: connection.peer.left_at is not None, "its FIN is seen")
         until_silent(connection.sock)
+        gate.open()
+        assert peer.read_to_end().endswith(b"ok")
+    assert first.response()[1] == b"ok"
+    first.fin()
+
+
+def test_a_half_closed_client_that_answers_the_kernels_probes_is_not_taken_for_gone(
+    serve: Any,
+) -> None:
+    """Its acknowledgement comes long after its request; its FIN did not."""
+    gate = Gate()
+    serving = serve(gate.handler(), config=Config(max_threads=1, keepalive_idle=1))
+    first = serving.connect().get("/slow")
+    gate.wait()
+    with serving.connect() as peer:
+        peer.get("/").half_close()
+        backlog = serving.engine.workers._backlog
+        until(lambda: len(backlog) == 1, "the request waits")
+        connection = next(iter(backlog._waiting))
+        until(lambda: (fin_after_data(connection.sock) or 0) > 0.5, "a probe is acknowledged")
         gate.open()
         assert peer.read_to_end().endswith(b"ok")
     assert first.response()[1] == b"ok"
