@@ -21,8 +21,8 @@ from test_client import Deferred, Pair
 DEPARTURES = 55_000
 
 
-@pytest.fixture(autouse=True)
-def _untraced() -> Iterator[None]:
+@pytest.fixture
+def untraced() -> Iterator[None]:
     """No tracer (coverage's, a debugger's): in CPython 3.11, a thread that is traced stands still at its
     next call for as long as an exception is pending for another thread.
     """
@@ -35,7 +35,7 @@ def _untraced() -> Iterator[None]:
 
 
 @pytest.fixture
-def swift_switches() -> Iterator[None]:
+def swift_switches(untraced: None) -> Iterator[None]:
     """Threads take turns as often as they can."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -267,7 +267,9 @@ def test_python_without_the_means_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("manner", ["fin", "rst"])
-def test_a_handler_that_computes_is_broken_off(serve: Any, base: Any, manner: str) -> None:
+def test_a_handler_that_computes_is_broken_off(
+    untraced: None, serve: Any, base: Any, manner: str
+) -> None:
     began = threading.Event()
     seen: list[str] = []
 
