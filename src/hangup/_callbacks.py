@@ -130,7 +130,8 @@ class Registration:
 
     Use it in a ``with`` statement, whose end unregisters it.  Registered by one thread, told by
     another that the client left (:meth:`fall_due_locked`), and run by a third.  The client's lock
-    guards ``_stage``, ``_runner`` and ``_waiter``.  ``shielded`` is the registering thread's.
+    guards ``_stage``, ``_runner``, ``_waiter`` and ``shielded``: block and callback may both unregister
+    it, and one of them lifts the shield.
     """
 
     __slots__ = ("_call", "_context", "_registry", "_runner", "_stage", "_waiter", "shielded")
@@ -198,7 +199,8 @@ class Registration:
         try:
             self._unregister()
         finally:
-            shielded, self.shielded = self.shielded, None
+            with self._registry.lock:
+                shielded, self.shielded = self.shielded, None
             if shielded is not None:
                 shielded.lift_shield()
 

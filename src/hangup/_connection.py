@@ -135,10 +135,10 @@ class Connection(Ending):
             # close() on a unix socket hangs up both ways at once, and there is no RST to tell of it.
             how = Departure.RESET
         if how is not None:
-            return self._note_left(how, leaves=True)
+            return self._note_left(how)
         if flags & (EOF | GONE):
             # No error is there when both sides have closed in peace, or a handler has taken it.
-            return self._note_left(Departure.FIN, leaves=not self.watch.ignores_fin)
+            return self._note_left(Departure.FIN)
         return None
 
     def _flags_now(self) -> int:

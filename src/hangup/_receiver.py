@@ -145,9 +145,7 @@ class Receiver(Sender):
         # Whatever a FIN alone is taken for: a request that lacks a part can't be completed any more.
         # On a raw connection or an upgraded one, nobody here knows what lacks.
         incomplete = not self._raw and not self.wire.body_ended
-        told = self._note_left(Departure.FIN, leaves=incomplete or not self.watch.ignores_fin)
-        if told is not None:
-            told.tell_client(self.peer)
+        self._left(Departure.FIN, incomplete=incomplete)
         raise ClientDisconnected("the client left before its request was complete")
 
     def _receive_available(self) -> bool:

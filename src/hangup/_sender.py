@@ -229,14 +229,18 @@ class Sender:
         """
         return send_file(self, file, offset, count)
 
-    def _left(self, how: Departure) -> None:
+    def _left(self, how: Departure, *, incomplete: bool = False) -> None:
         """The client left.  Any thread that notices."""
-        exchange = self._note_left(how, leaves=how is not Departure.FIN or not self.watch.ignores_fin)
+        exchange = self._note_left(how, incomplete=incomplete)
         if exchange is not None:
             exchange.tell_client(self.peer)
 
-    def _note_left(self, how: Departure, *, leaves: bool) -> "Exchange | None":
-        """Note it; returns the request whose client is to be told, with no lock held."""
+    def _note_left(self, how: Departure, *, incomplete: bool = False) -> "Exchange | None":
+        """Note it; returns the request whose client is to be told, with no lock held.
+
+        A FIN that is to be ignored counts all the same behind an ``incomplete`` request.
+        """
+        leaves = incomplete or how is not Departure.FIN or not self.watch.ignores_fin
         exchange = self.exchange
         if leaves and exchange is not None:
             exchange.note_left()
