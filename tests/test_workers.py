@@ -205,7 +205,9 @@ def test_a_pipelined_request_whose_client_is_gone_is_not_started(serve: Any, bas
                 pass  # It goes on as if nothing had happened.
 
     serving = serve(Handler)
-    peer = serving.connect().get("/slow").get("/dead")
+    # In one piece, so that the second has been received when the first begins.
+    both = (f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n" for path in ("/slow", "/dead"))
+    peer = serving.connect().send("".join(both).encode())
     gate.wait()
     (connection,) = [e for e in serving.engine.watch._entries.values() if hasattr(e, "peer")]
     peer.rst()
