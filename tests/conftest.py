@@ -215,6 +215,13 @@ class Serving:
     def handler_threads(self) -> int:
         return len(self.engine.workers._threads)
 
+    def the_connection(self) -> Any:
+        """The only connection, once it is watched: one that is quickly done with never is."""
+        entries = self.engine.watch._entries
+        return until(
+            lambda: next((e for e in list(entries.values()) if hasattr(e, "peer")), None), "watched"
+        )
+
     def connections(self) -> int:
         watch = self.engine.watch
         return len(watch._entries) - 1 - len(watch._listeners)

@@ -443,7 +443,7 @@ def test_the_fallback_poller_is_blind_behind_unread_bytes_but_for_resets(
     peer = serving.connect().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
     meeting.wait()
     peer.send(b"some of it")
-    (connection,) = [e for e in serving.engine.watch._entries.values() if hasattr(e, "peer")]
+    connection = serving.the_connection()
     until_silent(connection.sock)
     peer.half_close()
     until_silent(connection.sock, 0.15)

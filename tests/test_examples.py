@@ -280,7 +280,7 @@ def test_the_model_stops_within_one_token(
     assert peer.read_until(b"data: 1\n\n")
     for _ in range(3):
         assert seen.acquire(timeout=PATIENCE)
-    (connection,) = [e for e in serving.engine.watch._entries.values() if hasattr(e, "peer")]
+    connection = serving.the_connection()
     getattr(peer, manner)()
     until(lambda: connection.peer.left_at is not None, "it is known")
     step.release(1000)

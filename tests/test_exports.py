@@ -45,6 +45,7 @@ ORDER = [
     "_interrupt",
     "client",
     "cancelling",
+    "_heads",
     "_wire",
     "_poller",
     "_streams",

@@ -137,8 +137,9 @@ def test_get_request_and_verify_request_are_asked(serve: Any) -> None:
 
     class Server(hangup.ThreadingHTTPServer):
         def get_request(self) -> Any:
+            accepted = super().get_request()
             asked.append("get")
-            return super().get_request()
+            return accepted
 
         def verify_request(self, request: Any, client_address: Any) -> bool:
             asked.append("verify")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hangup import BadRequest, Config
-from hangup._wire import CHUNKED, Wire, plain_answer
+from hangup._heads import CHUNKED
+from hangup._wire import Wire, plain_answer
 
 HOST = b"Host: example.org\r\n"
 

@@ -209,7 +209,7 @@ def test_a_pipelined_request_whose_client_is_gone_is_not_started(serve: Any, bas
     both = (f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n" for path in ("/slow", "/dead"))
     peer = serving.connect().send("".join(both).encode())
     gate.wait()
-    (connection,) = [e for e in serving.engine.watch._entries.values() if hasattr(e, "peer")]
+    connection = serving.the_connection()
     peer.rst()
     until(lambda: connection.peer.left_at is not None, "it is known")
     gate.open()

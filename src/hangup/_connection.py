@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from ._ending import Ending, State
 from ._exchange import Exchange
+from ._heads import CHUNKED, Request
 from ._peer import ClientState, Departure
 from ._poller import EOF, GONE, READABLE, wait_for
+from ._receiver import HEAD_SIZE
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
-from ._wire import CHUNKED, Request, plain_answer
+from ._wire import plain_answer
 from .exceptions import BadRequest, ClientDisconnected
 from .records import Outcome, Phase
 
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _send = socket.socket.send
+_recv = socket.socket.recv
+
+_IDLE = State.IDLE
+_HANDLED = State.HANDLED
+_OPEN = ClientState.OPEN
 
 
 class Connection(Ending):
@@ -43,6 +50,7 @@ class Connection(Ending):
 
     __slots__ = (
         "address",
+        "_ended_at",
         "answer",
         "blocking",
         "handler",
@@ -55,6 +63,7 @@ class Connection(Ending):
         sock.connection = self
         self.address = address
         self.refusal: BadRequest | None = None
+        self._ended_at = 0.0
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
         #: Whatever the front door keeps for this connection between requests.
@@ -68,16 +77,37 @@ class Connection(Ending):
 
     def on_ready(self, flags: int) -> bool:
         """The poller saw something; True if a request is now at hand and awaits its thread."""
-        if self.state is not State.IDLE:
+        if self.state is not _IDLE:
             if self.state is State.ENDING:
                 self.state = State.HANDLED
                 return True
             if not self._on_ready_while_owned(flags):
                 return False
+        wire = self.wire
+        begun = bool(wire.buffer)
         self._drained = False
-        if flags != READABLE and self._leaves_while_idle(flags):
-            return False
-        begun = bool(self.wire.buffer)
+        if flags != READABLE:
+            if self._leaves_while_idle(flags):
+                return False
+        elif not begun and wire.body_ended and not self._raw:
+            # By far the most frequent case is written out: one read gives one whole head, and one
+            # that is known.
+            try:
+                data = _recv(self.sock, HEAD_SIZE, DONTWAIT)
+            except BlockingIOError:
+                data = b""
+            except OSError:
+                self._left(Departure.RESET)
+                self._end_unanswered()
+                return False
+            request = self.watch.heads.known.get(data)
+            if request is not None:
+                self._drained = True
+                if self.watch.rearm is not None:
+                    self.watch.rearm(self.sock)
+                return self._begin(request)
+            if data:
+                self._take_in(data, HEAD_SIZE)
         if self.advance():
             return True
         if self.peer.state is not ClientState.OPEN:
@@ -85,7 +115,7 @@ class Connection(Ending):
         elif not self.keep_open:
             self.state = State.HANDLED  # by the watch itself
             self.finish()
-        elif self.wire.buffer and not begun:
+        elif wire.buffer and not begun:
             self.deadline = monotonic() + self.config.head_timeout
             if self.deadline < self.watch.next_sweep:
                 self.watch.expect(self.deadline)
@@ -279,7 +309,8 @@ class Connection(Ending):
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        exchange.ended_at = monotonic()
+        exchange.ended_at = self._ended_at = monotonic()
+        exchange.blank_client = None
         if exchange.known_client is not None:
             exchange.known_client.end()
         request = self.request
@@ -330,7 +361,6 @@ class Connection(Ending):
         return False
 
     def _park(self) -> bool:
-        now = monotonic()
         with self.watch.lock:
             if self.watch.draining:
                 self.keep_open = False
@@ -339,8 +369,10 @@ class Connection(Ending):
             if self.pending:
                 self.pending = 0
                 return False
+            if not self.watched:
+                self.watch.register_locked(self)
             busy = self.wire.buffer or not self.wire.body_ended
-            deadline = now + (self.config.head_timeout if busy else self.idle_timeout)
+            deadline = self._ended_at + (self.config.head_timeout if busy else self.idle_timeout)
             self.deadline = deadline
             self.state = State.IDLE
         if deadline < self.watch.next_sweep:

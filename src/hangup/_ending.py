@@ -121,6 +121,8 @@ class Ending(Receiver):
             with self.watch.lock:
                 flags, self.pending = self.pending, 0
                 if not flags:
+                    if not self.watched:
+                        self.watch.register_locked(self)
                     self.deadline = deadline = monotonic() + self.config.linger_timeout
                     self.state = State.LINGERING
                     break

@@ -5,8 +5,8 @@ import threading
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
+from ._heads import Request
 from ._peer import ClientState, Peer
-from ._wire import Request
 from .client import Client, set_current
 from .records import CLIENT_CLOSED_REQUEST, Outcome, Phase, RequestRecord
 
@@ -26,12 +26,13 @@ class Exchange:
 
     The client is made when somebody asks for it.  Whoever makes it publishes it first and then looks
     at the peer and at ``ended_at``; whoever notes a departure, or ends the request, writes there first
-    and then looks for the client.  So one of the two tells it.  ``_making`` guards the making.
+    and then looks for the client.  So one of the two tells it.  ``_making`` guards the making.  A front
+    door that has to hand a client out before anybody asks leaves a blank one in ``blank_client``.
     """
 
     __slots__ = (
         "_connection",
-        "began",
+        "blank_client",
         "body_in",
         "ended_at",
         "fin_late",
@@ -55,7 +56,7 @@ class Exchange:
     def __init__(self, request: Request | None) -> None:
         #: The client, if somebody has asked for it.
         self.known_client: Client | None = None
-        self.began = time()
+        self.blank_client: Client | None = None
         self.ready_at = monotonic()
         self.started_at = 0.0
         self.phase = Phase.QUEUED
@@ -101,8 +102,13 @@ class Exchange:
             client = self.known_client
             if client is None:
                 peer = self._connection.peer
-                client = Client(peer.address, self._connection.watch.callbacks)
+                connection = self._connection
+                client = self.blank_client or Client.__new__(Client)
+                Client.__init__(client, peer.address, connection.watch.callbacks)
                 self.known_client = client
+                if not connection.watched and not self.ended_at:
+                    # This thread leads, or did until now, and will not look at the poller for long.
+                    connection.watch.register(connection)
                 if self.out and not self.ended_at:
                     self._connection.limit_silence()
                 left_after_end = self.ended_at and (peer.left_at or math.inf) > self.ended_at
@@ -172,7 +178,7 @@ class Exchange:
             self.head_in + self.body_in,
             self.out,
             self.out - self.head_out if self.out > self.head_out else 0,
-            self.began,
+            time() - monotonic() + began_at,
             now - began_at,
             (started_at or now) - began_at,
             left_at,

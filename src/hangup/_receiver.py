@@ -8,21 +8,25 @@ import select
 import socket
 from typing import TYPE_CHECKING, Any
 
+from ._heads import Request
 from ._peer import ClientState, Departure
 from ._poller import wait_for
 from ._sender import DONTWAIT, Sender
 from ._streams import ClientSocket, RequestStream
-from ._wire import Request, Wire
+from ._wire import Wire
 from .exceptions import BodyTimeout, ClientDisconnected
 from .records import Phase
 
 if TYPE_CHECKING:
     from ._watch import Watch
 
-__all__ = ["Receiver"]
+__all__ = ["HEAD_SIZE", "RECEIVE_SIZE", "Receiver"]
 
 # One read's size. A whole head and most bodies fit; the allocator serves it without mapping pages.
 RECEIVE_SIZE = 65536
+# The first read's, of a connection that was idle: a head is short, and memory that is not asked for
+# need not be given back (4.5 µs against 4.3 for a bare receive and send).
+HEAD_SIZE = 8192
 
 _recv = socket.socket.recv
 
@@ -37,7 +41,7 @@ class Receiver(Sender):
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
         super().__init__(sock, address, watch)
-        self.wire = Wire(watch.config)
+        self.wire = Wire(watch.config, watch.heads)
         self.request: Request | None = None
         #: May another request follow? Anybody who handles this one may say no.
         self.keep_open = True
@@ -158,16 +162,18 @@ class Receiver(Sender):
         except OSError:
             self._left(Departure.RESET)
             return False
-        if len(data) < RECEIVE_SIZE:
-            if not data:
-                self._drained = True
-                self._left(Departure.FIN)
-                return False
+        if not data:
             self._drained = True
-            if self.watch.rearm is not None:
-                self.watch.rearm(self.sock)
-        self.wire.receive(data)
+            self._left(Departure.FIN)
+            return False
+        self._take_in(data, RECEIVE_SIZE)
         return True
+
+    def _take_in(self, data: bytes, asked: int) -> None:
+        """One read gave these bytes; fewer than were asked for have drained the buffer."""
+        if len(data) < asked:
+            self._mark_drained()
+        self.wire.receive(data)
 
     def _mark_drained(self) -> None:
         self._drained = True

@@ -62,6 +62,7 @@ class Sender:
         "peer",
         "sock",
         "watch",
+        "watched",
     )
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch") -> None:
@@ -69,6 +70,8 @@ class Sender:
         self.peer = Peer(address)
         self.config = watch.config
         self.watch = watch
+        #: Whether the poller knows it; ``watch.lock`` guards the change.
+        self.watched = False
         self.exchange: Exchange | None = None
         #: What the handler set with ``settimeout``, in seconds; None for the config's limits.
         self.io_timeout: float | None = None
@@ -166,7 +169,10 @@ class Sender:
         if exchange is not None:
             if not self._limited and (exchange.out or exchange.known_client is not None):
                 self.limit_silence()
-            exchange.note_sent(data, sent)
+            if exchange.out:
+                exchange.out += sent
+            else:
+                exchange.note_sent(data, sent)
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
 

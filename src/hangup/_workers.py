@@ -15,7 +15,6 @@ on polling, and lets requests wait in the backlog for whoever is done first.
 import logging
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ._backlog import Backlog, is_dead
@@ -43,9 +42,10 @@ _ENDING = 1.0
 class _Worker:
     """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
 
-    __slots__ = ("connection", "thread", "wakeup")
+    __slots__ = ("connection", "name", "thread", "wakeup")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.connection: Connection | None = None
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
@@ -211,6 +211,8 @@ class Workers:
 
     def _promote(self, me: _Worker, connection: Connection) -> bool:
         """Give the lead away, to run the handler; False if the request must wait instead."""
+        if not connection.watched:
+            self._watch.register(connection)
         with self._lock:
             if self._busy >= self._max_threads:
                 self._backlog.put(connection)
@@ -227,6 +229,8 @@ class Workers:
                 leader, _ = self._table.popitem()
             except KeyError:
                 return  # The leader came back just now.
+            if (connection := leader.connection) is not None:
+                self._watch.register(connection)
             if not self._new_leader_locked():
                 self._table[leader] = None
 
@@ -244,11 +248,9 @@ class Workers:
         return True
 
     def _new_thread_locked(self) -> bool:
-        worker = _Worker()
         self._started += 1
-        worker.thread = threading.Thread(
-            target=self._run, args=(worker,), name=f"{self._name}-{self._started}", daemon=True
-        )
+        worker = _Worker(f"{self._name}-{self._started}")
+        worker.thread = threading.Thread(target=self._run, args=(worker,), name=worker.name, daemon=True)
         self._threads.add(worker)
         try:
             worker.thread.start()
@@ -260,16 +262,17 @@ class Workers:
 
     def _handle(self, me: _Worker, connection: Connection) -> None:
         me.connection = connection
-        if connection.exchange is not None:
-            connection.exchange.thread = me.thread.name
-        began = monotonic()
+        exchange = connection.exchange
+        if exchange is not None:
+            exchange.thread = me.name
         try:
             self._serve(connection)
         except SystemExit:
             pass  # A handler that ends its thread ends its request; threads are the server's.
         except BaseException:
             _log.exception("a handler raised what is no Exception")
-        self._average += (monotonic() - began - self._average) * _NEWEST
+        if exchange is not None and exchange.ended_at:
+            self._average += (exchange.ended_at - exchange.started_at - self._average) * _NEWEST
         me.connection = None
 
     def _next_waiting(self) -> Connection | None:
@@ -321,6 +324,8 @@ class SerialWorkers(Workers):
         self._arrived = threading.Semaphore(0)
 
     def _promote(self, _me: _Worker, connection: Connection) -> bool:
+        if not connection.watched:
+            self._watch.register(connection)
         with self._lock:
             self._backlog.put(connection)
         self._arrived.release()

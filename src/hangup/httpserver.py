@@ -331,7 +331,7 @@ class _OnEngine(socketserver.TCPServer):
         connection.blocking = True
         connection.state = State.HANDLED
         connection.io_timeout = None
-        engine.watch.add_blocking(connection)
+        engine.watch.register(connection)
         return connection.sock, address
 
     def finish_request(self, request: Any, client_address: Any) -> None:

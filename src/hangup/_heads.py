@@ -1,0 +1,254 @@
+"""A request's head: what its bytes say, and which bytes can't be one (RFC 9112 §2 to §5).
+
+llhttp parses the fields.  It knows a fixed list of methods, and refuses some targets that clients do
+send, so the request line is judged here, by its grammar, and llhttp gets a line that it likes.
+
+A client repeats itself from request to request: the same Host, User-Agent, Accept, cookies (HPACK,
+RFC 7541, rests on that), and one that polls repeats all of it.  So what a block of fields says is
+remembered, and so are whole heads, for the latest :data:`REMEMBERED` of each.  A head with one field is
+parsed in 1.6 µs then instead of 2.9, one with fourteen, as browsers send them, in 1.9 instead of 7.4;
+and one that is known as a whole costs 0.1 µs.
+"""
+
+import functools
+import re
+from typing import Any, NamedTuple
+
+import httptools
+
+from .config import Config
+from .exceptions import BadRequest
+
+__all__ = ["CHUNKED", "Fields", "Heads", "Request"]
+
+#: The ``Fields.length`` of a chunked body.
+CHUNKED = -1
+#: How many blocks of fields, and how many heads, are remembered, and from which length on they are not:
+#: at the most some 2 MiB of each, which a client that never repeats itself can only turn over.
+REMEMBERED = 512
+_LONG = 2048
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"(%s) ([^\x00-\x20\x7f]+) HTTP/(\d)\.(\d)" % _TOKEN)
+_REQUEST_LINE_BEGINS = re.compile(rb"%s(?: [^\x00-\x20\x7f]*(?: [^\x00-\x20\x7f]*)?)?" % _TOKEN)
+_VERSION = re.compile(r"HTTP/\d\.\d")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_BARE_CR = re.compile(rb"\r(?!\n|\Z)")
+# RFC 3986 §3.2.2, loosely: a registered name, an address, or a bracketed IPv6 one; then a port.
+_HOST = re.compile(r"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.vV]+\])(?::[0-9]*)?")
+_PLAIN_LINE = b"GET / HTTP/1.1"
+
+
+class Fields(NamedTuple):
+    """What a block of header fields says.
+
+    ``items`` are the fields in their order, names as they were sent, as latin-1 text.  ``length`` is
+    the body's length in bytes, 0 for none, or :data:`CHUNKED`; ``keep_alive`` is what the client
+    asked for or the version implies (RFC 9112 §9.3).
+    """
+
+    items: tuple[tuple[str, str], ...]
+    length: int
+    keep_alive: bool
+    expects_continue: bool
+    upgrade: bool
+
+
+class Request:
+    """A request's head.  ``head`` is the head as it was sent; ``seen_by`` is for whoever answers it.
+
+    Nobody changes it: requests with the same head share it.  ``seen_by`` alone is set, by a front door
+    that keeps there what it makes of such a head.
+    """
+
+    __slots__ = ("fields", "head", "method", "protocol", "seen_by", "target")
+
+    def __init__(self, head: bytes, method: str, target: str, protocol: str, fields: Fields) -> None:
+        self.head = head
+        self.method = method
+        self.target = target
+        self.protocol = protocol
+        self.fields = fields
+        self.seen_by: Any = None
+
+
+class _Sink:
+    """llhttp's callbacks for header fields."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[tuple[str, str]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # llhttp leaves the white space behind a value, which is not part of it (RFC 9112 §5.1).
+        self.items.append((name.decode("latin-1"), value.decode("latin-1").rstrip(" \t")))
+
+
+class Heads:
+    """The heads that one server accepts, and those that it remembers.
+
+    Used by every thread that owns a connection.  Of ``known`` only single operations are used, each
+    atomic; what two threads do at once costs a head its place there at the most.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        #: Requests by their heads: those without a body alone.
+        self.known: dict[bytes, Request] = {}
+
+    def parse(self, head: bytes) -> Request:
+        """The request that a head says, from its first byte to its CRLF CRLF.
+
+        Raises :exc:`~hangup.BadRequest` if it can't be one.
+        """
+        request = self.known.get(head)
+        if request is not None:
+            return request
+        line_end = head.index(b"\r\n")
+        config = self._config
+        if len(head) > config.max_head or line_end > config.max_request_line:
+            self._check_sizes(line_end + 2, len(head) - line_end - 2)
+        match = _REQUEST_LINE.match(head, 0, line_end)
+        if match is None or match.end() != line_end:
+            raise _bad_request_line(head[:line_end].decode("latin-1"))
+        method, target, protocol = match[0].decode("latin-1").split(" ")
+        if protocol != "HTTP/1.1" and protocol != "HTTP/1.0":
+            protocol = _known_version(protocol)
+        short = len(head) < _LONG
+        parse = _remembered_fields if short else _parse_fields
+        fields = parse(head[line_end:], protocol == "HTTP/1.1")
+        if len(fields.items) > config.max_fields:
+            raise BadRequest(431, "Too many headers")
+        request = Request(head, method, target, protocol, fields)
+        if short and not fields.length:
+            self._remember(request)
+        return request
+
+    def _remember(self, request: Request) -> None:
+        known = self.known
+        if len(known) >= REMEMBERED:
+            try:
+                del known[next(iter(known))]
+            except (KeyError, RuntimeError, StopIteration):
+                pass  # Another thread makes room at this moment.
+        known[request.head] = request
+
+    def check_beginning(self, buffer: bytes, searched: int) -> None:
+        """Refuse at once what can't become a head, and what is too long to be one.
+
+        ``buffer`` is what has come of it, of which ``searched`` bytes were looked at before.
+        """
+        line_end = buffer.find(b"\r\n")
+        if line_end < 0:
+            self._check_sizes(len(buffer) + 2, 0)
+            if not _REQUEST_LINE_BEGINS.fullmatch(buffer.removesuffix(b"\r")):
+                raise BadRequest(400, f"Bad request syntax ({_shown(buffer)})")
+        else:
+            self._check_sizes(line_end + 2, len(buffer) - line_end - 2)
+            if line_end >= searched - 1:
+                _split_request_line(buffer[:line_end])
+        # A head whose lines end in bare LF would never meet its CRLF CRLF.
+        fresh = buffer[max(0, searched - 1) :]
+        if _BARE_LF.search(fresh, 1) or _BARE_CR.search(fresh):
+            raise BadRequest(400, "Lines of a head end in CRLF")
+
+    def _check_sizes(self, line: int, fields: int) -> None:
+        if line > self._config.max_request_line:
+            raise BadRequest(414, "Request-URI Too Long")
+        if fields > self._config.max_head + len(b"\r\n\r\n"):
+            raise BadRequest(431, "Request Header Fields Too Large")
+
+
+def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:
+    if _BARE_LF.search(block) or _BARE_CR.search(block):
+        raise BadRequest(400, "Lines of a head end in CRLF")  # llhttp has not always thought so
+    sink = _Sink()
+    try:
+        httptools.HttpRequestParser(sink).feed_data(_PLAIN_LINE + block)
+    except httptools.HttpParserUpgrade:
+        pass  # An upgrade is the handler's to accept; the head itself is sound.
+    except httptools.HttpParserError as error:
+        status = 501 if "invalid `Transfer-Encoding`" in str(error) else 400
+        raise BadRequest(status, f"Bad request fields ({error})") from None
+    return tuple(sink.items)
+
+
+def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
+    """What a block of fields says, from the CRLF of the request line on.
+
+    ``modern`` says that the request is HTTP/1.1.
+    """
+    items = _parse_block(block)
+    keep_alive = modern
+    length = hosts = 0
+    expects_continue = upgrade = False
+    for name, value in items:
+        name = name.lower()
+        if name == "host":
+            hosts += 1
+            if not _HOST.fullmatch(value):
+                raise BadRequest(400, "Bad Host field")
+        elif name == "connection":
+            tokens = [token.strip(" \t") for token in value.lower().split(",")]
+            if "close" in tokens:
+                keep_alive = False
+            elif "keep-alive" in tokens and not modern:
+                keep_alive = True
+            upgrade = upgrade or "upgrade" in tokens
+        elif name == "content-length":
+            length = int(value)
+        elif name == "transfer-encoding":
+            if value.lower() != "chunked" or not modern or length == CHUNKED:
+                raise _bad_transfer_encoding(value, modern=modern)
+            length = CHUNKED
+        elif name == "expect" and modern:
+            if value.lower() != "100-continue":
+                raise BadRequest(417, "Expectation Failed")
+            expects_continue = True
+    if hosts != 1 and (modern or hosts):
+        raise BadRequest(400, "A request has exactly one Host field")
+    return Fields(items, length, keep_alive, expects_continue, upgrade)
+
+
+_remembered_fields = functools.lru_cache(maxsize=REMEMBERED)(_parse_fields)
+
+
+def _split_request_line(line: bytes) -> tuple[str, str, str]:
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise _bad_request_line(line.decode("latin-1"))
+    method, target = match[1].decode(), match[2].decode("latin-1")
+    return method, target, _known_version(f"HTTP/{match[3].decode()}.{match[4].decode()}")
+
+
+def _known_version(protocol: str) -> str:
+    """``HTTP/1.x`` as this server speaks it (RFC 9110 §2.5: a higher minor version is 1.1)."""
+    if not _VERSION.fullmatch(protocol):
+        raise BadRequest(400, f"Bad request version ({_shown(protocol)})")
+    if protocol[5] != "1":
+        raise BadRequest(505, f"Invalid HTTP version ({protocol[5:]})")
+    return "HTTP/1.0" if protocol == "HTTP/1.0" else "HTTP/1.1"
+
+
+def _bad_request_line(line: str) -> BadRequest:
+    words = line.split(" ")
+    if len(words) == 3 and words[2].isprintable() and not _VERSION.fullmatch(words[2]):
+        return BadRequest(400, f"Bad request version ({_shown(words[2])})")
+    return BadRequest(400, f"Bad request syntax ({_shown(line)})")
+
+
+def _bad_transfer_encoding(value: str, *, modern: bool) -> BadRequest:
+    if not modern:
+        return BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
+    codings = [coding.strip(" \t") for coding in value.lower().split(",")]
+    if codings[-1] == "chunked" and codings.count("chunked") == 1 and len(codings) > 1:
+        return BadRequest(501, "Unsupported transfer coding")
+    return BadRequest(400, "Bad Transfer-Encoding field")
+
+
+def _shown(text: str | bytes) -> str:
+    """A client's own bytes, short and harmless enough to be sent back in a reason phrase."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    return ascii(text if len(text) <= 80 else text[:77] + "...")
