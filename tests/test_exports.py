@@ -37,6 +37,7 @@ def test_the_public_names() -> None:
 
 #: Each module may import those that stand before it.
 ORDER = [
+    "_version",
     "exceptions",
     "config",
     "records",
@@ -49,6 +50,7 @@ ORDER = [
     "_wire",
     "_poller",
     "_streams",
+    "_acceptor",
     "_exchange",
     "_sendfile",
     "_sender",
@@ -60,6 +62,11 @@ ORDER = [
     "_backlog",
     "_workers",
     "server",
+    "_answer_heads",
+    "_input",
+    "_environ",
+    "_answer",
+    "wsgi",
     "_handling",
     "handler",
     "files",

@@ -1,6 +1,7 @@
 """A threaded HTTP server that knows when its client hangs up."""
 
 from ._peer import ClientState, Departure
+from ._version import __version__ as __version__
 from .cancelling import cancels
 from .client import Client, current_client, raise_if_disconnected, sleep
 from .config import Config
@@ -9,8 +10,6 @@ from .files import SimpleHTTPRequestHandler
 from .handler import BaseHTTPRequestHandler
 from .httpserver import HTTPServer, ThreadingHTTPServer
 from .records import Outcome, Phase, RequestRecord
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BadRequest",

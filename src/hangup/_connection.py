@@ -15,12 +15,13 @@ What others may touch
 import math
 import select
 import socket
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._ending import Ending, State
 from ._exchange import Exchange
-from ._heads import CHUNKED, Request
+from ._heads import CHUNKED, Request, unparsed
 from ._peer import ClientState, Departure
 from ._poller import EOF, GONE, READABLE, wait_for
 from ._receiver import HEAD_SIZE
@@ -40,8 +41,9 @@ __all__ = ["Connection"]
 _send = socket.socket.send
 _recv = socket.socket.recv
 
-_IDLE = State.IDLE
-_HANDLED = State.HANDLED
+_NEVER = math.inf
+# Enum members by global names, for their cost: see _exchange.
+_IDLE, _HANDLED = State.IDLE, State.HANDLED
 _OPEN = ClientState.OPEN
 
 
@@ -49,8 +51,8 @@ class Connection(Ending):
     """One client's connection.  See this module's text for who may call what, and when."""
 
     __slots__ = (
-        "address",
         "_ended_at",
+        "address",
         "answer",
         "blocking",
         "handler",
@@ -98,8 +100,7 @@ class Connection(Ending):
                 data = b""
             except OSError:
                 self._left(Departure.RESET)
-                self._end_unanswered()
-                return False
+                data = b""
             request = self.watch.heads.known.get(data)
             if request is not None:
                 self._drained = True
@@ -110,16 +111,20 @@ class Connection(Ending):
                 self._take_in(data, HEAD_SIZE)
         if self.advance():
             return True
-        if self.peer.state is not ClientState.OPEN:
+        self._wait_for_more(begun=begun)
+        return False
+
+    def _wait_for_more(self, *, begun: bool) -> None:
+        """No request is at hand. ``begun`` says whether one had begun to come before."""
+        if self.peer.state is not _OPEN:
             self._end_unanswered()
         elif not self.keep_open:
-            self.state = State.HANDLED  # by the watch itself
+            self.state = _HANDLED  # by the watch itself
             self.finish()
-        elif wire.buffer and not begun:
+        elif self.wire.buffer and not begun:
             self.deadline = monotonic() + self.config.head_timeout
             if self.deadline < self.watch.next_sweep:
                 self.watch.expect(self.deadline)
-        return False
 
     def _leaves_while_idle(self, flags: int) -> bool:
         """FIN or worse came; True if that is the end.
@@ -208,9 +213,8 @@ class Connection(Ending):
 
     def _unfinished_head(self) -> Exchange:
         """A head that has begun to come is a request, which ends here."""
-        exchange = Exchange(None)
+        exchange = Exchange(unparsed(self.wire.buffer))
         exchange.phase = exchange.left_phase = Phase.HEAD
-        exchange.head_in = len(self.wire.buffer)
         return exchange
 
     def _end_unanswered(self) -> None:
@@ -249,16 +253,16 @@ class Connection(Ending):
 
     def _begin(self, request: Request | None) -> bool:
         self.request = request
-        self.exchange = exchange = Exchange(request)
-        if self._raw:
-            # What its handler will find; it may be one that tells nothing of it.
-            words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split()
-            if len(words) == 3:
-                exchange.method, exchange.target, exchange.protocol = words
+        self.exchange = Exchange(request or self._guess())
         self.keep_open = True
-        self.deadline = math.inf
-        self.state = State.HANDLED
+        self.deadline = _NEVER
+        self.state = _HANDLED
         return True
+
+    def _guess(self) -> Request:
+        """What is known of a request that somebody else will parse, or that is refused."""
+        words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split() if self._raw else ()
+        return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
 
     def _discard_body(self) -> bool:
         """Drop what has come of an unread body; True at its end."""
@@ -317,14 +321,17 @@ class Connection(Ending):
         if request is not None and request.fields.length:
             self._budget = self._discard_budget(request, exchange)
         self.request = None
-        if self.peer.state is ClientState.GONE or (
-            self.peer.state is ClientState.EOF and not exchange.answer_began
-        ):
-            self._tell(exchange, Outcome.LEFT)
-        elif self.peer.state is ClientState.EOF:
-            self._unsettled = [*(self._unsettled or ()), exchange]
-        else:
+        if self.peer.state is not _OPEN:
+            self._end_of_one_that_left(exchange)
+        elif self.watch.is_told:
             self._tell(exchange, exchange.outcome)
+
+    def _end_of_one_that_left(self, exchange: Exchange) -> None:
+        exchange.thread = threading.current_thread().name
+        if self.peer.state is ClientState.GONE or not exchange.answer_began:
+            self._tell(exchange, Outcome.LEFT)
+        else:
+            self._unsettled = [*(self._unsettled or ()), exchange]
 
     def _discard_budget(self, request: Request, exchange: Exchange) -> int:
         if self.wire.body_ended:
@@ -346,23 +353,32 @@ class Connection(Ending):
         """
         if self.blocking:
             return self.keep_open and self.wait_for_next_request()
-        self.give_back_stream()
+        if self._stream is not None:
+            self.give_back_stream()
         wire = self.wire
         while self.keep_open:
             if (wire.buffer or not self._drained) and self.advance():
                 return True
-            if self.peer.state is not ClientState.OPEN:
+            if self.peer.state is not _OPEN:
                 self._tell_of_unfinished_head()
                 break
-            if self._park():
+            busy = wire.buffer or not wire.body_ended
+            deadline = self._ended_at + (self.config.head_timeout if busy else self.idle_timeout)
+            if self._park(deadline):
+                if deadline < self.watch.next_sweep:
+                    self.watch.expect(deadline)
                 return False
             self._drained = False
         self.finish()
         return False
 
-    def _park(self) -> bool:
-        with self.watch.lock:
-            if self.watch.draining:
+    def _park(self, deadline: float) -> bool:
+        """Give the connection to the watch; False if there is more to do for its owner."""
+        watch = self.watch
+        # Not a `with`, which costs twice as much.
+        watch.lock.acquire()
+        try:
+            if watch.draining:
                 self.keep_open = False
             if not self.keep_open:
                 return False  # or what is left of the body is not worth reading
@@ -370,11 +386,9 @@ class Connection(Ending):
                 self.pending = 0
                 return False
             if not self.watched:
-                self.watch.register_locked(self)
-            busy = self.wire.buffer or not self.wire.body_ended
-            deadline = self._ended_at + (self.config.head_timeout if busy else self.idle_timeout)
+                watch.register_locked(self)
             self.deadline = deadline
-            self.state = State.IDLE
-        if deadline < self.watch.next_sweep:
-            self.watch.expect(deadline)
-        return True
+            self.state = _IDLE
+            return True
+        finally:
+            watch.lock.release()

@@ -19,7 +19,7 @@ import httptools
 from .config import Config
 from .exceptions import BadRequest
 
-__all__ = ["CHUNKED", "Fields", "Heads", "Request"]
+__all__ = ["CHUNKED", "Fields", "Heads", "Request", "unparsed"]
 
 #: The ``Fields.length`` of a chunked body.
 CHUNKED = -1
@@ -54,6 +54,9 @@ class Fields(NamedTuple):
     upgrade: bool
 
 
+_NO_FIELDS = Fields((), 0, keep_alive=False, expects_continue=False, upgrade=False)
+
+
 class Request:
     """A request's head.  ``head`` is the head as it was sent; ``seen_by`` is for whoever answers it.
 
@@ -61,7 +64,7 @@ class Request:
     that keeps there what it makes of such a head.
     """
 
-    __slots__ = ("fields", "head", "method", "protocol", "seen_by", "target")
+    __slots__ = ("fields", "head", "keeps_plainly", "method", "protocol", "seen_by", "target")
 
     def __init__(self, head: bytes, method: str, target: str, protocol: str, fields: Fields) -> None:
         self.head = head
@@ -70,6 +73,18 @@ class Request:
         self.protocol = protocol
         self.fields = fields
         self.seen_by: Any = None
+        #: Whether its answer need not say that the connection stays, and may have a body.
+        self.keeps_plainly = (
+            fields.keep_alive
+            and protocol == "HTTP/1.1"
+            and method != "HEAD"
+            and not fields.expects_continue
+        )
+
+
+def unparsed(head: bytes, method: str = "", target: str = "", protocol: str = "") -> Request:
+    """A request of which only so much is known, for its record."""
+    return Request(head, method, target, protocol, _NO_FIELDS)
 
 
 class _Sink:

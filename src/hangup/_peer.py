@@ -59,6 +59,10 @@ class Peer:
         #: When it left, on the monotonic clock; None while it has not, or its FIN is to be ignored.
         self.left_at: float | None = None
 
+    def has_left(self) -> bool:
+        """Whether it has left."""
+        return self.left_at is not None
+
     def note(self, reason: Departure, *, leaves: bool = True) -> None:
         """Something was noticed; ``leaves`` says whether it counts as leaving."""
         state = ClientState.EOF if reason is Departure.FIN else ClientState.GONE

@@ -8,7 +8,6 @@ import select
 import socket
 from typing import TYPE_CHECKING, Any
 
-from ._heads import Request
 from ._peer import ClientState, Departure
 from ._poller import wait_for
 from ._sender import DONTWAIT, Sender
@@ -18,6 +17,7 @@ from .exceptions import BodyTimeout, ClientDisconnected
 from .records import Phase
 
 if TYPE_CHECKING:
+    from ._heads import Request
     from ._watch import Watch
 
 __all__ = ["HEAD_SIZE", "RECEIVE_SIZE", "Receiver"]
@@ -78,13 +78,13 @@ class Receiver(Sender):
         if self._raw:
             stream = RequestStream(self._more_raw, fd=fd)
         elif head_first and self.request is not None:
-            stream = RequestStream(self._more_body, self.request.head, fd)
+            stream = RequestStream(self.more_body, self.request.head, fd)
         else:
-            stream = RequestStream(self._more_body, fd=fd)
+            stream = RequestStream(self.more_body, fd=fd)
         self._stream = stream
         return stream
 
-    def _more_body(self) -> bytes:
+    def more_body(self) -> bytes:
         wire = self.wire
         while True:
             data = wire.read_body()

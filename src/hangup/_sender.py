@@ -35,6 +35,7 @@ DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # The method under ClientSocket's own, looked up once: it is on every request's way.
 _send = socket.socket.send
 
+_GONE = ClientState.GONE
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
 # What the kernel says when it has given up on a peer that does not answer.
@@ -157,7 +158,7 @@ class Sender:
                 data = head + data
         if not data:
             return
-        if self.peer.state is ClientState.GONE:
+        if self.peer.state is _GONE:
             raise ClientDisconnected
         try:
             sent = _send(self.sock, data, DONTWAIT)

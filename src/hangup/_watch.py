@@ -30,8 +30,8 @@ __all__ = ["Accept", "Listener", "Watch"]
 
 _log = logging.getLogger("hangup")
 
-# Connections that are accepted in one go, at the most. It is one, so that a quiet server makes no call in
-# vain, and doubles for as long as the listener is ready again within ACCEPT_BUSY seconds.
+# Connections that are accepted in one go, at the most. It is one, so that a quiet server makes no call
+# in vain, and doubles for as long as the listener is ready again within ACCEPT_BUSY seconds.
 ACCEPT_AT_ONCE = 16
 ACCEPT_BUSY = 0.0005
 # Seconds that accepting pauses when the system has no descriptor or memory left to give.
@@ -39,7 +39,7 @@ ACCEPT_PAUSE = 0.1
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
-#: Takes one connection from a listening socket, or None if it is not wanted.
+#: Takes one connection from a listening socket; returns None if it is not wanted. Raises OSError.
 Accept = Callable[["Watch"], "Connection | None"]
 
 
@@ -126,10 +126,11 @@ class Watch:
     quarter of their system calls.
 
     ``lock`` guards the hand-over of connections: their ``state``, ``pending`` and ``watched``, and that
-    they are still open; and ``draining``, which is set once, so that nobody parks a connection behind the last
-    look at those that are idle.  ``_entries`` is a dict of which only single operations are used, each
-    atomic.  ``_expecting`` is set by any thread, and cleared by the leader before it looks at all
-    deadlines.  ``_stopped`` and ``ended`` are set once; the rest is set before the threads start.
+    they are still open; and ``draining``, which is set once, so that nobody parks a connection behind
+    the last look at those that are idle.  ``_entries`` is a dict of which only single operations are
+    used, each atomic.  ``_expecting`` is set by any thread, and cleared by the leader before it looks
+    at all deadlines.  ``_stopped`` and ``ended`` are set once, and the poller closes after that; the
+    rest is set before the threads start.
     """
 
     def __init__(
@@ -147,6 +148,8 @@ class Watch:
         self.draining = False
         self.sinks = sinks
         self.access_sink: Callable[[RequestRecord], None] | None = None
+        #: Whether anybody wants to know of requests: a record costs half a microsecond.
+        self.is_told = True
         self.on_closed: Callable[[Any], None] | None = None
         #: Does the program write its own log? Then what never reached a handler is not in it.
         self.program_logs = False
@@ -261,13 +264,13 @@ class Watch:
 
     # -- any thread
 
-    def register(self, connection: Ending) -> None:
+    def register(self, connection: Connection) -> None:
         """Watch a connection from now on."""
         with self.lock:
             if not connection.watched:
                 self.register_locked(connection)
 
-    def register_locked(self, connection: Ending) -> None:
+    def register_locked(self, connection: Any) -> None:
         """:meth:`register`, of one that is not watched."""
         if connection.state is not State.CLOSED and not self.ended:
             self._entries[connection.sock.fileno()] = connection

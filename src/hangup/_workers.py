@@ -42,10 +42,9 @@ _ENDING = 1.0
 class _Worker:
     """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
 
-    __slots__ = ("connection", "name", "thread", "wakeup")
+    __slots__ = ("connection", "thread", "wakeup")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.connection: Connection | None = None
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
@@ -249,8 +248,9 @@ class Workers:
 
     def _new_thread_locked(self) -> bool:
         self._started += 1
-        worker = _Worker(f"{self._name}-{self._started}")
-        worker.thread = threading.Thread(target=self._run, args=(worker,), name=worker.name, daemon=True)
+        worker = _Worker()
+        name = f"{self._name}-{self._started}"
+        worker.thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
         self._threads.add(worker)
         try:
             worker.thread.start()
@@ -263,8 +263,6 @@ class Workers:
     def _handle(self, me: _Worker, connection: Connection) -> None:
         me.connection = connection
         exchange = connection.exchange
-        if exchange is not None:
-            exchange.thread = me.name
         try:
             self._serve(connection)
         except SystemExit:

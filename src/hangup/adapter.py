@@ -11,6 +11,7 @@ from typing import Any
 
 from ._connection import Connection
 from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request
+from ._heads import unparsed
 from ._streams import AnswerStream, ClientSocket
 from .handler import BaseHTTPRequestHandler
 
@@ -96,9 +97,12 @@ class _Adapter(Handling):
     def _describe(self, connection: Connection) -> None:
         exchange = connection.exchange
         if exchange is not None:
-            exchange.method = getattr(self, "command", None) or ""
-            exchange.target = getattr(self, "path", "")
-            exchange.protocol = getattr(self, "request_version", "")
+            exchange.request = unparsed(
+                b"",
+                getattr(self, "command", None) or "",
+                getattr(self, "path", ""),
+                getattr(self, "request_version", ""),
+            )
 
     def send_response_only(self, code: int, message: str | None = None) -> None:
         if self._hangup is not None and self._hangup.exchange is not None:

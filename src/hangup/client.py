@@ -178,6 +178,32 @@ class Client:
             registration.unregister()
 
 
+class BlankClient(Client):
+    """A client that nobody has asked anything yet.
+
+    WSGI puts one into each environ, and few applications look at it.  It has no state until somebody
+    reads a part of it: then ``request`` makes it the request's client, which from then on it is.
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: "_HasClient") -> None:
+        self._request: _HasClient | None = request
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for a part that is not there yet. That it is blank shows when it is asked for its lock,
+        # and the making takes a lock of its own: two threads may come here at once.
+        request = self._request
+        if request is None or name not in Client.__slots__:
+            raise AttributeError(f"a client has no {name!r}")
+        made = request.client
+        if made is not self:
+            # The request had ended, and another client was made for it since.
+            for part in Client.__slots__:
+                setattr(self, part, getattr(made, part))
+        return getattr(self, name)
+
+
 def _acquire_timeout(timeout: float | None) -> float:
     """A time-out as locks have it."""
     if timeout is None or timeout >= threading.TIMEOUT_MAX:

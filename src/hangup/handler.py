@@ -14,6 +14,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._answer_heads import http_date
 from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, of_the_engine
 from ._streams import AnswerStream, ClientSocket, RequestStream
 from .client import Client
@@ -306,7 +307,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def date_time_string(self, timestamp: float | None = None) -> str:
         """The time, or now, as HTTP writes it (RFC 9110 §5.6.7)."""
         if timestamp is None:
-            return _http_date(int(time.time()))
+            return http_date(int(time.time()))
         return super().date_time_string(timestamp)
 
     @of_the_engine
@@ -334,13 +335,3 @@ def _status_line(protocol: str, code: int, message: str) -> bytes:
 @functools.lru_cache(maxsize=8)
 def _server_and_date(server: str, date: str) -> bytes:
     return f"Server: {server}\r\nDate: {date}\r\n".encode("latin-1", "strict")
-
-
-@functools.lru_cache(maxsize=2)
-def _http_date(second: int) -> str:
-    """The Date of a whole second; formatting it costs more than all else in a head."""
-    at = time.gmtime(second)
-    return (
-        f"{_Stock.weekdayname[at.tm_wday]}, {at.tm_mday:02} {_Stock.monthname[at.tm_mon]}"
-        f" {at.tm_year} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
-    )

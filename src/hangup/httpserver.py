@@ -19,11 +19,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ._acceptor import Acceptor
 from ._connection import Connection
 from ._ending import State
 from ._handling import BEING_MADE, program_logs
 from ._streams import ClientSocket
-from ._watch import Watch
+from ._watch import Accept, Watch
 from .adapter import adapt, is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
@@ -46,10 +47,7 @@ class _HTTPDoor:
         self._raw = not is_wire_handler(server.RequestHandlerClass)
         self._make = adapt(server.RequestHandlerClass)
         self._plain_get = cls.get_request is _OnEngine.get_request
-        # socket.accept would wrap the descriptor in a socket that is then thrown away.
-        self._accept = server.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
-        # As plain numbers: the socket's own properties make an enum member at each look.
-        self._kind = int(server.socket.family), int(server.socket.type), server.socket.proto
+        self._acceptor = Acceptor(server.socket)
         self._plain_verify = cls.verify_request is socketserver.BaseServer.verify_request
         self._plain_finish = cls.finish_request is _OnEngine.finish_request
         #: What a finish_request of the program's own is to make handlers of, so that they tell of what
@@ -60,14 +58,15 @@ class _HTTPDoor:
             and cls.close_request is socketserver.TCPServer.close_request
         )
 
+    def acceptor(self, sock: socket.socket) -> Accept:  # noqa: ARG002
+        """The server's methods know which socket is theirs."""
+        return self.accept
+
     def accept(self, watch: Watch) -> Connection | None:
         """``get_request`` and ``verify_request``."""
         server = self._server
         if self._plain_get:
-            fd, address = self._accept()
-            sock = ClientSocket(*self._kind, fileno=fd)
-            if socket.getdefaulttimeout() is not None:
-                socket.socket.settimeout(sock, None)  # or reading would wait, where it must not
+            sock, address = self._acceptor.accept()
         else:
             request, address = server.get_request()
             if type(request) is not socket.socket:

@@ -16,7 +16,7 @@ from ._exchange import Exchange
 from ._pacer import Pacer
 from ._peer import ClientState
 from ._poller import new_poller
-from ._watch import Watch
+from ._watch import Accept, Watch
 from ._wire import plain_answer
 from ._workers import SerialWorkers, Workers
 from .config import Config
@@ -27,6 +27,8 @@ __all__ = ["Door", "Server", "tune_listener"]
 
 _log = logging.getLogger("hangup")
 
+_GONE = ClientState.GONE
+
 # Seconds between the probes of a silent peer, and how many go unanswered before it counts as gone.
 _PROBE_INTERVAL = 5
 _PROBES = 3
@@ -35,8 +37,8 @@ _PROBES = 3
 class Door(Protocol):
     """What a front door does for the engine.  Called by the thread that owns the connection."""
 
-    def accept(self, watch: Watch) -> Connection | None:
-        """Take one connection from the listening socket; None to refuse it.  Raises OSError."""
+    def acceptor(self, sock: socket.socket) -> Accept:
+        """What takes one connection from this listening socket."""
 
     def handle(self, connection: Connection) -> None:
         """Answer the request at hand, and end its exchange.  May raise anything."""
@@ -92,6 +94,7 @@ class Server:
         self._door = door
         self.watch = watch = Watch(config, new_poller(), sinks)
         watch.access_sink = access_sink
+        watch.is_told = bool(sinks) or access_sink is not None
         watch.on_closed = door.closed
         watch.callbacks = self._callbacks = Callbacks(name, config.thread_idle_timeout)
         kind = SerialWorkers if serial else Workers
@@ -101,7 +104,7 @@ class Server:
     def listen(self, sock: socket.socket) -> None:
         """Accept connections from a bound, listening socket.  Before :meth:`start`."""
         tune_listener(sock, self.watch.config)
-        self.watch.listen(sock, self._door.accept)
+        self.watch.listen(sock, self._door.acceptor(sock))
 
     def start(self) -> None:
         """Start the threads."""
@@ -147,7 +150,7 @@ class Server:
                 if exchange is None:
                     connection.close()  # It was handed out for that.
                     return
-                if connection.peer.state is ClientState.GONE:
+                if connection.peer.state is _GONE:
                     connection.drop()
                     return
                 # Each request in a context of its own: what a handler sets is gone with it.

@@ -1,0 +1,364 @@
+"""One answer of a WSGI application, on its way out (PEP 3333).
+
+An :class:`Answer` lasts as long as its request; the thread that handles the request alone uses it.  The
+usual one, one block in a list, takes a short way (:meth:`Answer.send_whole`).
+
+Departures.  Between the blocks of an answer the client's state is looked at, also after an empty block.
+A client that is GONE ends the iteration.  One that sent FIN may be reading still, which only shows when
+something is sent to it: see :meth:`Answer._has_left`.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Protocol
+
+from ._answer_heads import AnswerHead
+from ._connection import Connection
+from ._exchange import Exchange
+from ._heads import Request
+from ._input import send_continue
+from ._peer import ClientState
+from ._sender import JOIN_SIZE
+from .exceptions import ClientDisconnected
+
+__all__ = ["Answer", "FileWrapper", "WSGIError"]
+
+_log = logging.getLogger("hangup")
+
+_OPEN = ClientState.OPEN
+_GONE = ClientState.GONE
+_LAST_CHUNK = b"0\r\n\r\n"
+# An answer's framing, where it is not a number of bytes.
+_UNSENT, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = -1, -2, -3, -4
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class Shared(Protocol):
+    """What the answers of one application share."""
+
+    known_heads: dict[Any, AnswerHead]
+
+    def new_head(self, status: str, headers: list[tuple[str, str]]) -> AnswerHead:
+        """A head that is not known."""
+
+    def date_line(self) -> bytes:
+        """The Date, and the empty line that ends a head."""
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """The application raised."""
+
+
+class WSGIError(RuntimeError):
+    """An application does what PEP 3333 rules out; the message says what."""
+
+
+class FileWrapper:
+    """``wsgi.file_wrapper``: a file that goes to the client by ``os.sendfile`` where that can be."""
+
+    def __init__(self, file: Any, block_size: int = 65536) -> None:
+        self.file = file
+        self.block_size = block_size
+        if hasattr(file, "close"):
+            self.close = file.close
+
+    def __iter__(self) -> "FileWrapper":
+        return self
+
+    def __next__(self) -> bytes:
+        block: bytes = self.file.read(self.block_size)
+        if not block:
+            raise StopIteration
+        return block
+
+    def extent(self) -> tuple[int, int] | None:
+        """Where the file stands and how many bytes follow; None if it is a file only to Python."""
+        try:
+            if not os.path.isfile(self.file.fileno()):
+                return None
+            offset = self.file.tell()
+            return offset, max(0, os.fstat(self.file.fileno()).st_size - offset)
+        except (AttributeError, OSError, ValueError):
+            return None
+
+
+class Answer:
+    """One answer, as an application gives it.
+
+    ``_framing`` is how the client knows the body's end: :data:`_UNSENT` until the head is out, then the
+    number of bytes that are still to come, or one of the other three below.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_exchange",
+        "_framing",
+        "_probed",
+        "_request",
+        "_shared",
+        "head",
+        "keep_open",
+    )
+
+    def __init__(
+        self, shared: "Shared", connection: Connection, exchange: Exchange, request: Request
+    ) -> None:
+        self._shared = shared
+        self._connection = connection
+        self._exchange = exchange
+        self._request = request
+        self.head: AnswerHead | None = None
+        #: Whether another request may follow.
+        self.keep_open = False
+        self._framing = _UNSENT
+        # Whether a client that sent FIN has been sent something since.
+        self._probed = False
+
+    # -- what the application calls
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """An answer's status and fields; they may be replaced, with ``exc_info``, until they are out.
+
+        Raises :exc:`TypeError` and :exc:`ValueError` for what can't be sent, :exc:`WSGIError` for a
+        second call without ``exc_info``, and ``exc_info`` itself if it comes too late.
+        """
+        if self.head is not None or exc_info is not None:
+            try:
+                self._restart(exc_info)
+            finally:
+                exc_info = None  # Its traceback refers to this frame.
+        try:
+            self.head = self._shared.known_heads[status, tuple(headers)]
+        except (KeyError, TypeError):
+            self.head = self._shared.new_head(status, headers)
+        return self.write
+
+    def _restart(self, exc_info: _ExcInfo | None) -> None:
+        if exc_info is None:
+            raise WSGIError("start_response was called a second time, without exc_info (PEP 3333)")
+        if self._framing != _UNSENT:
+            raise exc_info[1].with_traceback(exc_info[2])
+        self.head = None
+
+    def write(self, data: bytes) -> None:
+        """Send a block of the body, and before the first one the head.
+
+        Raises :exc:`WSGIError` for more than the Content-Length, and
+        :exc:`~hangup.ClientDisconnected` for a client that has gone.
+        """
+        if not isinstance(data, bytes):
+            raise WSGIError(f"a block of a body is bytes (PEP 3333), not {type(data).__name__}")
+        if not data:
+            return
+        framing = self._framing
+        if framing == _UNSENT:
+            self._begin(data, None)
+        elif framing == _CHUNKED:
+            self._send_chunk(data)
+        elif framing == _UNTIL_CLOSE:
+            self._connection.send(data)
+        elif framing != _NO_BODY:
+            self._send_counted(data, framing)
+
+    # -- the head
+
+    def _begin(self, data: bytes, total: int | None) -> None:
+        """Send the head, and ``data`` with it; ``total`` is the body's length, if that is known."""
+        head = self.head
+        if head is None:
+            raise WSGIError("the application sends a body, and has not called start_response")
+        connection, request = self._connection, self._request
+        fields = request.fields
+        modern = request.protocol == "HTTP/1.1"
+        length = total if head.length is None else head.length
+        parts = [head.prefix]
+        if head.bodiless or request.method == "HEAD":
+            framing = _NO_BODY
+        elif length is not None:
+            framing = length
+            if head.length is None:
+                parts.append(b"Content-Length: %d\r\n" % length)
+        elif modern:
+            framing = _CHUNKED
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+        else:
+            framing = _UNTIL_CLOSE  # RFC 9112 §6.3
+        self.keep_open = (
+            fields.keep_alive
+            and not head.closes
+            and framing != _UNTIL_CLOSE
+            and not connection.watch.draining
+            # Its body may never come: it may be waiting to be asked for it (RFC 9110 §10.1.1).
+            and not (fields.expects_continue and not self._exchange.body_in)
+        )
+        if not self.keep_open:
+            parts.append(b"Connection: close\r\n")
+        elif not modern:
+            parts.append(b"Connection: keep-alive\r\n")
+        parts.append(b"\r\n" if head.dated else self._shared.date_line())
+        raw = b"".join(parts)
+        self._exchange.status = head.status
+        self._exchange.head_out += len(raw)
+        self._framing = framing
+        self._send_first(raw, data)
+
+    def _send_first(self, head: bytes, data: bytes) -> None:
+        """Head and first block leave together, unless copying them would cost more than a call."""
+        connection, framing = self._connection, self._framing
+        if framing == _NO_BODY or not data:
+            connection.send(head)
+        elif framing == _CHUNKED:
+            self._send_chunk(data, head)
+        elif len(data) > JOIN_SIZE:
+            connection.send(head)
+            self.write(data)
+        elif framing == _UNTIL_CLOSE:
+            connection.send(head + data)
+        elif len(data) <= framing:
+            self._framing = framing - len(data)
+            connection.send(head + data)
+        else:
+            connection.send(head)
+            self._send_counted(data, framing)
+
+    def _send_chunk(self, data: bytes, before: bytes = b"") -> None:
+        """RFC 9112 §7.1."""
+        connection = self._connection
+        if len(data) <= JOIN_SIZE:
+            connection.send(b"%b%x\r\n%b\r\n" % (before, len(data), data))
+        else:
+            connection.send(b"%b%x\r\n" % (before, len(data)))
+            connection.send(data)
+            connection.send(b"\r\n")
+
+    def _send_counted(self, data: bytes, room: int) -> None:
+        more = len(data) - room
+        self._framing = max(0, -more)
+        self._connection.send(data[:room] if more > 0 else data)
+        if more > 0:
+            raise WSGIError(f"the body is longer than its Content-Length, by {more} bytes at least")
+
+    # -- the body
+
+    def send_whole(self, block: bytes) -> None:
+        """Head and body, when they are at hand together: nearly all answers are."""
+        head = self.head
+        if (
+            head is not None
+            and head.length == len(block)
+            and self._framing == _UNSENT
+            and self._request.keeps_plainly
+            and type(block) is bytes
+            and not (head.closes or head.bodiless or head.dated or len(block) > JOIN_SIZE)
+            and not self._connection.watch.draining
+        ):
+            # What all of _begin comes to in that case.
+            raw = head.prefix + self._shared.date_line()
+            exchange = self._exchange
+            exchange.status = head.status
+            exchange.head_out += len(raw)
+            self.keep_open = True
+            self._framing = 0
+            self._connection.send(raw + block)
+        else:
+            self._send_blocks((block,), len(block))
+            self._finish()
+
+    def send_all(self, result: Iterable[bytes]) -> None:
+        """Whatever an application may return.  ``close()`` is called, once, whatever happens."""
+        try:
+            kind = type(result)
+            if kind is FileWrapper and (extent := result.extent()) is not None:  # type: ignore[attr-defined]
+                self._send_file(result.file, *extent)  # type: ignore[attr-defined]
+            elif kind is list or kind is tuple:
+                self._send_blocks(result, sum(map(len, result)))
+            else:
+                self._send_blocks(result, None, lone=_is_lone(result))
+            self._finish()
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                self._close(close)
+
+    def _close(self, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except Exception as error:
+            if self._connection.peer.left_at is not None:
+                _log.debug("close() failed after its client had left", exc_info=error)
+            else:
+                self._shared.failed(self._connection, error)
+
+    def _send_blocks(self, blocks: Iterable[bytes], total: int | None, *, lone: bool = False) -> None:
+        peer = self._connection.peer
+        for block in blocks:
+            if peer.state is not _OPEN and self._has_left(empty=not block):
+                raise ClientDisconnected
+            if not block:
+                continue
+            if self._framing == _UNSENT and (lone or total is not None) and isinstance(block, bytes):
+                self._begin(block, len(block) if lone else total)
+            else:
+                self.write(block)
+            if self._framing == _NO_BODY:
+                return
+
+    def _has_left(self, *, empty: bool) -> bool:
+        """Whether a client that is no longer OPEN takes nothing more.
+
+        One that has sent FIN may be reading still.  Which of the two it is shows when something is sent
+        to it: a closed socket answers with RST.  A block does that.  Where the application has none yet,
+        something is sent that means nothing: before the head a 100, which any HTTP/1.1 client reads
+        over (RFC 9110 §15.2), and between chunks a leading zero of the next one's size.  Without either
+        of these the signal counts.
+        """
+        peer = self._connection.peer
+        if peer.state is _GONE:
+            return True
+        if peer.left_at is None or not empty or self._probed:
+            return False
+        self._probed = True
+        if self._framing == _CHUNKED:
+            self._connection.send(b"0")
+        elif self._framing == _UNSENT and self._request.protocol == "HTTP/1.1":
+            send_continue(self._connection, self._exchange)
+        else:
+            return True
+        return False
+
+    def _send_file(self, file: Any, offset: int, size: int) -> None:
+        head = self.head
+        count = size if head is None or head.length is None else min(size, head.length)
+        if count <= JOIN_SIZE:
+            self._send_blocks((file.read(count),), count)
+            return
+        self._begin(b"", count)
+        if self._framing != _NO_BODY:
+            self._framing -= self._connection.send_file(file, offset, count)
+
+    def _finish(self) -> None:
+        """The application has given all of the body."""
+        if self._framing == _UNSENT:
+            head = self.head
+            if head is None:
+                raise WSGIError("the application has returned, and has not called start_response")
+            if head.length and not head.bodiless and self._request.method != "HEAD":
+                raise WSGIError(f"there is no body, and a Content-Length of {head.length}")
+            self._begin(b"", 0)
+        elif self._framing == _CHUNKED:
+            self._connection.send(_LAST_CHUNK)
+        elif self._framing > 0:
+            self.keep_open = False
+            raise WSGIError(f"the body is shorter than its Content-Length, by {self._framing} bytes")
+
+
+def _is_lone(result: Any) -> bool:
+    """Whether a body says that it comes in one block, whose length is then its own (PEP 3333)."""
+    try:
+        return len(result) == 1
+    except TypeError:
+        return False

@@ -1,0 +1,81 @@
+"""A request's head as WSGI has it (PEP 3333, "environ Variables"; RFC 3875)."""
+
+import sys
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from ._heads import Request
+from ._input import NO_INPUT
+
+__all__ = ["environ_of"]
+
+#: Fields that have names of their own in CGI.
+_CGI_NAMES = {"CONTENT_TYPE": "CONTENT_TYPE", "CONTENT_LENGTH": "CONTENT_LENGTH"}
+# HTTP_PROXY is a setting to the libraries of a program that is run with this environment: "httpoxy",
+# CVE-2016-5385.
+_NEVER = frozenset(("PROXY",))
+
+
+class _Errors:
+    """``wsgi.errors``: whatever is ``sys.stderr`` at the time."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def writelines(self, lines: Any) -> None:
+        sys.stderr.writelines(lines)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+_ERRORS = _Errors()
+
+
+def environ_of(request: Request, base: dict[str, Any]) -> dict[str, Any]:
+    """What a head says, as a dict that requests with the same head copy.
+
+    ``base`` is what the server adds.  A field whose name has an underscore is left out: it would pass
+    for another's, with a dash.  The path is decoded, and its bytes stand as latin-1.
+    """
+    environ = dict(base)
+    target = request.target
+    path, _, query = target.partition("?")
+    host = None
+    if not path.startswith("/"):
+        path, host = _absolute(path)
+    environ["REQUEST_METHOD"] = request.method
+    environ["SCRIPT_NAME"] = ""
+    environ["PATH_INFO"] = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+    environ["QUERY_STRING"] = query
+    environ["RAW_URI"] = environ["REQUEST_URI"] = target
+    environ["SERVER_PROTOCOL"] = request.protocol
+    environ["wsgi.errors"] = _ERRORS
+    environ["wsgi.input"] = NO_INPUT
+    for name, value in request.fields.items:
+        if "_" not in name:
+            _add(environ, name.upper().replace("-", "_"), value)
+    if host is not None:
+        environ["HTTP_HOST"] = host  # RFC 9112 §3.2.2: the target's, whatever the field says.
+    return environ
+
+
+def _absolute(path: str) -> tuple[str, str | None]:
+    """The path and the host of a target that is not a path: absolute-form, or ``*``."""
+    scheme, colon, rest = path.partition("://")
+    if not colon or not scheme.isalnum():
+        return path, None
+    host, slash, path = rest.partition("/")
+    return slash + path or "/", host.rpartition("@")[2]
+
+
+def _add(environ: dict[str, Any], name: str, value: str) -> None:
+    if name in _NEVER:
+        return
+    key = _CGI_NAMES.get(name) or "HTTP_" + name
+    if key in environ and key in _CGI_NAMES:
+        return  # The wire refuses two that differ.
+    if key in environ:
+        # RFC 9110 §5.3; RFC 6265 §5.4 for cookies, whose values may have commas.
+        value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value
+    environ[key] = value
