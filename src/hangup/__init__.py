@@ -10,6 +10,8 @@ from .files import SimpleHTTPRequestHandler
 from .handler import BaseHTTPRequestHandler
 from .httpserver import HTTPServer, ThreadingHTTPServer
 from .records import Outcome, Phase, RequestRecord
+from .wsgi import WSGIError
+from .wsgiserver import WSGIServer, serve
 
 __all__ = [
     "BadRequest",
@@ -28,8 +30,11 @@ __all__ = [
     "RequestRecord",
     "SimpleHTTPRequestHandler",
     "ThreadingHTTPServer",
+    "WSGIError",
+    "WSGIServer",
     "cancels",
     "current_client",
     "raise_if_disconnected",
+    "serve",
     "sleep",
 ]

@@ -202,6 +202,7 @@ class Answer:
         parts.append(b"\r\n" if head.dated else self._shared.date_line())
         raw = b"".join(parts)
         self._exchange.status = head.status
+        self._exchange.answer_fields = head.fields
         self._exchange.head_out += len(raw)
         self._framing = framing
         self._send_first(raw, data)
@@ -260,6 +261,7 @@ class Answer:
             raw = head.prefix + self._shared.date_line()
             exchange = self._exchange
             exchange.status = head.status
+            exchange.answer_fields = head.fields
             exchange.head_out += len(raw)
             self.keep_open = True
             self._framing = 0

@@ -44,13 +44,14 @@ class AnswerHead:
     length that only the body tells.  ``length`` is the application's Content-Length, or None.
     """
 
-    __slots__ = ("bodiless", "closes", "dated", "length", "prefix", "status")
+    __slots__ = ("bodiless", "closes", "dated", "fields", "length", "prefix", "status")
 
     def __init__(self, status: str, fields: Sequence[tuple[str, str]], server: bytes) -> None:
         match = _STATUS.fullmatch(_native(status, "a status"))
         if match is None:
             raise ValueError(f"a status looks like '200 OK', not like {status!r}")
         self.status = int(match[1])
+        self.fields = tuple(fields)
         #: RFC 9110 §6.4.1: these have no body, whatever the application sends.
         self.bodiless = self.status in (204, 304)
         self.length: int | None = None

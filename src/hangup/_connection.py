@@ -364,31 +364,35 @@ class Connection(Ending):
                 break
             busy = wire.buffer or not wire.body_ended
             deadline = self._ended_at + (self.config.head_timeout if busy else self.idle_timeout)
-            if self._park(deadline):
-                if deadline < self.watch.next_sweep:
-                    self.watch.expect(deadline)
+            if (parked := self._park(deadline)) is not None:
+                if parked < self.watch.next_sweep:
+                    self.watch.expect(parked)
                 return False
             self._drained = False
         self.finish()
         return False
 
-    def _park(self, deadline: float) -> bool:
-        """Give the connection to the watch; False if there is more to do for its owner."""
+    def _park(self, deadline: float) -> float | None:
+        """Give the connection to the watch; None if there is more to do for its owner.
+
+        Returns its deadline, which is sooner than asked for while the server drains.
+        """
         watch = self.watch
         # Not a `with`, which costs twice as much.
         watch.lock.acquire()
         try:
             if watch.draining:
-                self.keep_open = False
+                self.keep_open = self.keep_open and bool(watch.drained_at)
+                deadline = min(deadline, watch.drained_at)
             if not self.keep_open:
-                return False  # or what is left of the body is not worth reading
+                return None  # or what is left of the body is not worth reading
             if self.pending:
                 self.pending = 0
-                return False
+                return None
             if not self.watched:
                 watch.register_locked(self)
             self.deadline = deadline
             self.state = _IDLE
-            return True
+            return deadline
         finally:
             watch.lock.release()

@@ -37,6 +37,7 @@ class Exchange:
 
     __slots__ = (
         "_connection",
+        "answer_fields",
         "blank_client",
         "body_in",
         "ended_at",
@@ -76,6 +77,7 @@ class Exchange:
         self.reported = False
         #: The handling thread's name, if its owner has told.
         self.thread = ""
+        self.answer_fields: tuple[tuple[str, str], ...] = ()
         #: What was asked for, as far as that is known.
         self.request = request
 
@@ -181,6 +183,8 @@ class Exchange:
             left_at,
             wasted,
             self.thread or threading.current_thread().name,
+            request.fields.items,
+            self.answer_fields,
         )
 
     def _final_phase(self, outcome: Outcome) -> Phase:

@@ -34,6 +34,8 @@ _log = logging.getLogger("hangup")
 # in vain, and doubles for as long as the listener is ready again within ACCEPT_BUSY seconds.
 ACCEPT_AT_ONCE = 16
 ACCEPT_BUSY = 0.0005
+# And at the very end, lest what the kernel has accepted in the server's name be reset.
+ACCEPT_LAST = 4096
 # Seconds that accepting pauses when the system has no descriptor or memory left to give.
 ACCEPT_PAUSE = 0.1
 
@@ -66,12 +68,17 @@ class Listener:
 
     def on_ready(self, _flags: int) -> bool:
         """Accept what has come."""
-        watch = self._watch
         now = monotonic()
         busy = now - self._looked_at < ACCEPT_BUSY
         self._looked_at = now
         self._at_once = min(self._at_once * 2, ACCEPT_AT_ONCE) if busy else 1
-        for _ in range(self._at_once):
+        self.accept(self._at_once)
+        return False
+
+    def accept(self, most: int) -> None:
+        """Accept connections, for as long as there are some."""
+        watch = self._watch
+        for _ in range(most):
             try:
                 connection = self._accept(watch)
             except BlockingIOError:
@@ -84,7 +91,6 @@ class Listener:
                 break
             if connection is not None:
                 watch.add(connection)
-        return False
 
     def _pause(self, error: OSError) -> None:
         """The backlog keeps the rest; by then a descriptor may be free."""
@@ -146,6 +152,11 @@ class Watch:
         #: Does a FIN alone say nothing? (``Config.half_close``)
         self.ignores_fin = config.half_close == "ignore"
         self.draining = False
+        #: Until when a connection that is idle while the server drains may send one more request: its
+        #: last answer did not say that it would close.
+        self.drained_at = 0.0
+        #: Do the listeners close when it has drained? Then what waits there is accepted first.
+        self.empties_backlog = False
         self.sinks = sinks
         self.access_sink: Callable[[RequestRecord], None] | None = None
         #: Whether anybody wants to know of requests: a record costs half a microsecond.
@@ -252,15 +263,21 @@ class Watch:
 
     def _drain(self) -> bool:
         """Once: stop accepting and close what is idle.  True while connections are in use."""
-        for listener in self._listeners:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            if self.empties_backlog:
+                listener.accept(ACCEPT_LAST)
             self.poller.remove(listener.sock)
             self._entries.pop(listener.sock.fileno(), None)
-        if self._listeners:
-            self._listeners.clear()
+        if listeners:
             for entry in list(self._entries.values()):
                 if isinstance(entry, Connection) and entry.state is State.IDLE:
-                    entry.retire()
-        return len(self._entries) > 1
+                    if self.drained_at:
+                        entry.deadline = min(entry.deadline, self.drained_at)
+                    else:
+                        entry.retire()
+            self._expecting = True
+        return len(self._entries) > 1 or bool(self._at_hand)
 
     # -- any thread
 
@@ -323,9 +340,14 @@ class Watch:
             except Exception:
                 _log.exception("the access log failed on %r", record)
 
-    def drain(self) -> None:
-        """Accept nothing more, close what is idle, and end when the last request has ended."""
+    def drain(self, patience: float = 0.0) -> None:
+        """Accept nothing more, close what is idle, and end when the last request has ended.
+
+        A connection that is idle has ``patience`` seconds to send one more request, which is answered.
+        """
         with self.lock:
+            if patience and not self.draining:
+                self.drained_at = monotonic() + patience
             self.draining = True
         self.poller.wake()
 

@@ -15,6 +15,7 @@ on polling, and lets requests wait in the backlog for whoever is done first.
 import logging
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ._backlog import Backlog, is_dead
@@ -104,10 +105,14 @@ class Workers:
         for worker in followers:
             worker.wakeup.release()
 
-    def join(self) -> None:
-        """After the watch was told to drain: wait for the threads to end."""
+    def join(self, timeout: float | None = None) -> None:
+        """After the watch was told to drain: wait for the threads to end, ``timeout`` s at the most."""
+        deadline = None if timeout is None else monotonic() + timeout
         while (worker := self._any_other()) is not None:
-            worker.thread.join()
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                return
+            worker.thread.join(left)
 
     def _any_other(self) -> _Worker | None:
         """A thread of the pool's, started, that is not the caller."""

@@ -1,17 +1,46 @@
 """The command ``hangup``."""
 
+import dataclasses
+import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from . import __version__
 from ._demo import run_demo
+from ._loading import LoadError, load_app, print_own
+from ._reload import run_reloading
+from .config import Config
+from .exceptions import ConfigError
+from .records import FORMATS
 from .run import ScriptError, run_module, run_script
+from .wsgiserver import DEFAULT_THREADS, GRACE, CannotListen, WSGIServer, bind, serve
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _OneLine(click.Group):
+    """Says in one line, and no more, what is wrong with a command."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        if not options.pop("standalone_mode", True):
+            return super().main(*args, standalone_mode=False, **options)
+        try:
+            status = super().main(*args, standalone_mode=False, **options)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            click.echo(f"Error: {error.format_message()}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(130)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hangup")
 def main() -> None:
     """A threaded HTTP server that knows when its client hangs up."""
@@ -52,3 +81,131 @@ def run(module: bool, script: str, args: tuple[str, ...]) -> None:  # noqa: FBT0
         sys.exit((run_module if module else run_script)(script, args))
     except ScriptError as error:
         raise click.UsageError(str(error)) from None
+
+
+# Settings whose option has a shorter name, or another default for applications than for handlers.
+_SHORT = {"max_threads": "threads"}
+_DEFAULTS: dict[str, Any] = {"max_threads": DEFAULT_THREADS}
+
+
+def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
+    """An option ``--name`` that is also ``HANGUP_NAME`` in the environment."""
+    variable = "HANGUP_" + name.upper().replace("-", "_")
+    attributes.setdefault("show_default", True)
+    return click.option(f"--{name}", envvar=variable, **attributes)
+
+
+def _config_options(command: Any) -> Any:
+    """An option for each field of :class:`Config`, in their order, whose texts and ranges they have."""
+    for field in reversed(dataclasses.fields(Config)):
+        least, choices = field.metadata["least"], field.metadata["choices"]
+        if choices:
+            kind: Any = click.Choice(choices)
+        else:
+            kind = (click.FloatRange if field.type is float else click.IntRange)(min=least)
+        unit = "Seconds " if field.type is float or field.name == "keepalive_idle" else ""
+        text = field.metadata["help"]
+        name = _SHORT.get(field.name, field.name).replace("_", "-")
+        option = _option(
+            name,
+            type=kind,
+            default=_DEFAULTS.get(field.name, field.default),
+            help=f"{unit}{text if unit else text[0].upper() + text[1:]}.",
+            metavar=None if choices else "N",
+        )
+        command = option(command)
+    return command
+
+
+@main.command("serve", short_help="Serve a WSGI application: Flask, Django, …")
+@click.argument("app", metavar="MODULE:APP")
+@_option("host", default="127.0.0.1", help="Address to listen on; an empty one: all.")
+@_option("port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0: any.")
+@_option("unix", metavar="PATH", help="Listen on a socket in the file system instead.")
+@_option("fd", type=click.IntRange(min=0), help="Listen on a socket that a parent has opened.")
+@_option(
+    "access-log",
+    default="common",
+    type=click.Choice([*FORMATS, "off"]),
+    help="A line for each request, on stdout.",
+)
+@_option(
+    "log-level",
+    default="info",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What is told on stderr.",
+)
+@_option(
+    "grace",
+    default=GRACE,
+    type=click.FloatRange(min=0),
+    help="Seconds that requests in progress have to finish on SIGTERM or Ctrl-C.",
+)
+@_option("app-dir", default=".", help="Where MODULE is looked for first.")
+@_option("factory", is_flag=True, help="APP is a function that makes the application.")
+@_option("reload", is_flag=True, help="Start anew when a Python file changes. For development.")
+@_config_options
+def serve_command(app: str, **options: Any) -> None:
+    """Serve a WSGI application.
+
+    MODULE:APP is what to import, and what it is called there: hello:app, or mysite.wsgi:application.
+    APP() is called, and makes the application.
+
+    SIGTERM or Ctrl-C lets requests in progress finish; a second one ends the server at once.
+
+    Each option is also read from the environment: --access-log from HANGUP_ACCESS_LOG.
+    """
+    names = [field.name for field in dataclasses.fields(Config)]
+    try:
+        config = Config(**{name: options[_SHORT.get(name, name)] for name in names})
+        if not options["grace"] >= 0:
+            raise ConfigError(f"grace must be at least 0, not {options['grace']}")
+        if options["reload"]:
+            sys.exit(_reload(options, config))
+        logging.basicConfig(
+            level=options["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        application = _load(app, options)
+        serve(
+            application,
+            options["host"],
+            options["port"],
+            unix=options["unix"],
+            fd=options["fd"],
+            config=config,
+            access_log=options["access_log"],
+            grace=options["grace"],
+            ready=lambda server: _say_what(app, server),
+        )
+    except (LoadError, ConfigError) as error:
+        raise click.UsageError(str(error)) from None
+    except CannotListen as error:
+        raise click.UsageError(str(error.strerror)) from None
+
+
+def _load(app: str, options: dict[str, Any]) -> Any:
+    try:
+        return load_app(app, directory=options["app_dir"], factory=options["factory"])
+    except (LoadError, KeyboardInterrupt):
+        raise
+    except SystemExit:
+        raise
+    except BaseException as error:
+        print_own(error)
+        sys.exit(1)
+
+
+def _say_what(app: str, server: WSGIServer) -> None:
+    click.echo(
+        f"hangup {__version__} serves {app} on {server.url},"
+        f" with up to {server.config.max_threads} threads (Ctrl-C ends it)",
+        err=True,
+    )
+
+
+def _reload(options: dict[str, Any], config: Config) -> int:
+    sock = bind(
+        options["host"], options["port"], unix=options["unix"], fd=options["fd"], backlog=config.backlog
+    )
+    command = [sys.executable, "-m", "hangup", *(arg for arg in sys.argv[1:] if arg != "--reload")]
+    return run_reloading(command, sock, options["app_dir"])

@@ -4,13 +4,27 @@ A record is made exactly once for each request.  Whoever wants to know of reques
 here, metrics, pages) is a *sink*: a callable that takes one record.  All sinks are equals.
 """
 
+import datetime as dt
 import enum
+import json
 import logging
 import sys
 import time
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
-__all__ = ["CLIENT_CLOSED_REQUEST", "Outcome", "Phase", "RequestRecord", "access_logger", "common"]
+__all__ = [
+    "CLIENT_CLOSED_REQUEST",
+    "FORMATS",
+    "AccessLog",
+    "Outcome",
+    "Phase",
+    "RequestRecord",
+    "access_logger",
+    "as_json",
+    "combined",
+    "common",
+    "log_access",
+]
 
 #: The status that the log gives to a request whose client left before its answer began (nginx's).
 CLIENT_CLOSED_REQUEST = 499
@@ -46,6 +60,8 @@ class RequestRecord(NamedTuple):
     seconds; ``left_at`` counts from ``began``, and is None where the client stayed.  ``status`` is
     what the log says (499 for a client that left before its answer began), 0 where there is none.
     ``bytes_in`` and ``bytes_out`` count heads and bodies, ``body_out`` the answer's body alone.
+    ``fields`` are the request's header fields, where hangup has parsed it; ``answer_fields`` those that
+    a WSGI application gave its answer.
     """
 
     client: str
@@ -64,6 +80,12 @@ class RequestRecord(NamedTuple):
     left_at: float | None
     wasted: float
     thread: str
+    fields: tuple[tuple[str, str], ...] = ()
+    answer_fields: tuple[tuple[str, str], ...] = ()
+
+    def field(self, name: str) -> str:
+        """The value of the request's field of that name, in lower case; ``""`` if it has none."""
+        return next((value for key, value in self.fields if key.lower() == name), "")
 
 
 access_logger = logging.getLogger("hangup.access")
@@ -97,18 +119,73 @@ def common(record: RequestRecord) -> str:
     and, if a handler went on working for it, for how long.  Control characters and quotes that a
     client sent are escaped: they can't forge a line.
     """
-    request = f"{record.method} {record.target} {record.protocol}" if record.method else "-"
-    if not request.isprintable() or '"' in request or "\\" in request:
-        request = request.translate(_ESCAPES)
-    line = (
-        f"{record.client or '-'} - - [{_clf_time(int(record.began))}]"
-        f' "{request}" {record.status or "-"} {record.body_out or "-"}'
+    return _common(record) + _departure(record)
+
+
+def combined(record: RequestRecord) -> str:
+    """The record as a line of the Combined Log Format: :func:`common`, and Referer and User-Agent."""
+    who = (
+        f' "{_escaped(record.field("referer") or "-")}" "{_escaped(record.field("user-agent") or "-")}"'
     )
-    if record.outcome is Outcome.LEFT:
-        line += f" left while {record.phase.value}"
-        if record.wasted >= 0.001:
-            line += f", {record.wasted:.3f} s worked for nobody"
-    return line
+    return _common(record) + who + _departure(record)
+
+
+def as_json(record: RequestRecord) -> str:
+    """The record as one line of JSON: all of it but the header fields, with Referer and User-Agent."""
+    at = dt.datetime.fromtimestamp(record.began, dt.UTC)
+    told = {
+        "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        **{
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in record._asdict().items()
+            if name not in ("began", "outcome", "phase", "fields", "answer_fields")
+        },
+        "outcome": record.outcome.value,
+        "phase": record.phase.value,
+        "referer": record.field("referer"),
+        "user_agent": record.field("user-agent"),
+    }
+    return json.dumps(told)
+
+
+def _common(record: RequestRecord) -> str:
+    request = f"{record.method} {record.target} {record.protocol}" if record.method else "-"
+    return (
+        f"{record.client or '-'} - - [{_clf_time(int(record.began))}]"
+        f' "{_escaped(request)}" {record.status or "-"} {record.body_out or "-"}'
+    )
+
+
+def _escaped(text: str) -> str:
+    if not text.isprintable() or '"' in text or "\\" in text:
+        return text.translate(_ESCAPES)
+    return text
+
+
+def _departure(record: RequestRecord) -> str:
+    if record.outcome is not Outcome.LEFT:
+        return ""
+    worked = f", {record.wasted:.3f} s worked for nobody" if record.wasted >= 0.001 else ""
+    return f" left while {record.phase.value}{worked}"
+
+
+#: The formats of an access log, by name.
+FORMATS = {"common": common, "combined": combined, "json": as_json}
+
+
+class AccessLog:
+    """The sink that writes one line for each request to a stream, and flushes it.
+
+    Any thread calls it; a line is one ``write``.
+    """
+
+    def __init__(self, form: str, stream: TextIO) -> None:
+        self._line = FORMATS[form]
+        self._stream = stream
+
+    def __call__(self, record: RequestRecord) -> None:
+        self._stream.write(self._line(record) + "\n")
+        self._stream.flush()
 
 
 def log_access(record: RequestRecord) -> None:

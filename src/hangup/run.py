@@ -6,11 +6,10 @@ import os
 import runpy
 import socketserver
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
+from ._loading import print_own
 from .exceptions import HangupError
 from .files import SimpleHTTPRequestHandler
 from .handler import BaseHTTPRequestHandler
@@ -79,9 +78,7 @@ def _run(program: Callable[[], object]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and hasattr(error, "listen_address"):
             return _say(f"can't listen: {error.strerror}")
-        # The program's own traceback, as python would show it: without the frames that ran it.
-        error.__traceback__ = _without_ours(error.__traceback__)
-        traceback.print_exception(error)
+        print_own(error)
         return 1
     return 0
 
@@ -90,10 +87,3 @@ def _say(what: str) -> int:
     """What the person at the terminal can mend: one line, and no traceback."""
     print(f"Error: {what}", file=sys.stderr)
     return 1
-
-
-def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is neither this module's nor runpy's."""
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") in (__name__, "runpy"):
-        trace = trace.tb_next
-    return trace

@@ -121,19 +121,25 @@ class Server:
         assert isinstance(self.workers, SerialWorkers)
         self.workers.interrupt()
 
-    def drain(self) -> None:
-        """Accept nothing more and close what is idle; requests in progress go on."""
-        self.watch.drain()
+    def drain(self, patience: float = 0.0, *, empty_backlog: bool = False) -> None:
+        """Accept nothing more and close what is idle; requests in progress go on.
 
-    def close(self, *, wait: bool) -> None:
-        """End; ``wait`` for requests in progress first.
+        With ``patience``, in seconds, idle connections are left that long to send one more request: a
+        client may be sending it at this moment.  ``empty_backlog`` says that the listening sockets close
+        next: what waits there is accepted first.
+        """
+        self.watch.empties_backlog = empty_backlog
+        self.watch.drain(patience)
+
+    def close(self, *, wait: bool, grace: float | None = None) -> None:
+        """End; ``wait`` for requests in progress first, ``grace`` seconds at the most (None: no limit).
 
         Without ``wait``, a handler that runs on keeps its thread and its connection to itself; both
         end with it.
         """
         self.watch.drain()
         if wait:
-            self.workers.join()
+            self.workers.join(grace)
         self.watch.stop()
         self.workers.stop()
         self.workers.join_idle()

@@ -1,0 +1,268 @@
+"""A server for one WSGI application: ``hangup serve``, and the same from code."""
+
+import errno
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import Any, Self
+
+from .config import Config
+from .exceptions import ConfigError
+from .records import FORMATS, AccessLog, RequestRecord
+from .server import Server, tune_listener
+from .wsgi import WSGIDoor
+
+__all__ = ["DEFAULT_THREADS", "GRACE", "CannotListen", "WSGIServer", "bind", "serve"]
+
+#: ``max_threads`` unless somebody says otherwise: applications hold a database connection for each.
+DEFAULT_THREADS = 64
+#: Seconds that requests in progress have to finish when the server is told to stop; gunicorn's figure.
+GRACE = 30.0
+# Seconds that an idle connection has to send one more request while the server drains. Its last answer
+# did not say that it would close, so its client may be sending: a round trip, and a busy client.
+LAST_REQUEST = 1.0
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class CannotListen(OSError):
+    """A socket can't be had; the text says which, and why."""
+
+
+def bind(
+    host: str, port: int, *, unix: str | None = None, fd: int | None = None, backlog: int
+) -> socket.socket:
+    """A listening socket: a TCP one, one in the file system, or one that another process has bound.
+
+    Raises :exc:`OSError` where it can't be had, and :exc:`hangup.ConfigError` for a descriptor that is
+    no listening socket; both say which.
+    """
+    if fd is not None:
+        return _inherited(fd)
+    if unix is not None:
+        return _bind_unix(unix, backlog)
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, proto)
+        try:
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(backlog)
+        except BaseException:
+            sock.close()
+            raise
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise _cannot_listen(error, shown_address((host or "*", port))) from error
+    return sock
+
+
+def _inherited(fd: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise ConfigError(f"can't listen on descriptor {fd}: {error.strerror}") from None
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()
+        raise ConfigError(f"can't listen on descriptor {fd}: it is no listening socket")
+    return sock
+
+
+def _bind_unix(path: str, backlog: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_left_over(path):
+            os.unlink(path)
+        sock.bind(path)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(error, path) from error
+    return sock
+
+
+def _is_left_over(path: str) -> bool:
+    """Whether there is a socket behind which nobody listens any more."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        return False
+
+
+def _cannot_listen(error: Exception, where: str) -> CannotListen:
+    reason = getattr(error, "strerror", None) or str(error)
+    return CannotListen(
+        getattr(error, "errno", None) or errno.EINVAL, f"can't listen on {where}: {reason}"
+    )
+
+
+def shown_address(address: Any) -> str:
+    """A socket's address, as people write it."""
+    if not isinstance(address, tuple):
+        return f"unix:{os.fsdecode(address)}"
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
+
+
+class WSGIServer:
+    """Serves a WSGI application (PEP 3333).
+
+    ::
+
+        with hangup.WSGIServer(app, port=0) as server:
+            print(server.port)
+            ...  # it serves, in threads of its own, until the block is left
+
+    ``host`` and ``port`` say where to listen (port 0: any that is free); ``unix`` a path in the file
+    system instead, or ``fd`` a listening socket's descriptor.  ``access_log`` is ``"common"``,
+    ``"combined"``, ``"json"`` or ``"off"``, and goes to stdout; ``sinks`` are called with the
+    :class:`RequestRecord` of each request that has ended.
+
+    Raises :exc:`OSError` where it can't listen, and :exc:`hangup.ConfigError` for a bad value.
+
+    One thread starts and closes it.  ``shutdown`` may come from any thread, and from a signal.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        unix: str | None = None,
+        fd: int | None = None,
+        config: Config | None = None,
+        access_log: str = "common",
+        sinks: Sequence[Callable[[RequestRecord], None]] = (),
+    ) -> None:
+        if not callable(app):
+            raise ConfigError(f"a WSGI application is callable; {app!r} is not")
+        if access_log != "off" and access_log not in FORMATS:
+            raise ConfigError(f"access_log must be one of {', '.join(FORMATS)}, off, not {access_log!r}")
+        self.config = config or Config(max_threads=DEFAULT_THREADS)
+        self.socket = bind(host, port, unix=unix, fd=fd, backlog=self.config.backlog)
+        self.socket.setblocking(False)
+        self._path = unix if fd is None else None
+        tune_listener(self.socket, self.config)
+        log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
+        self.engine = Server(WSGIDoor(app), self.config, sinks=sinks, access_sink=log)
+        self._started = False
+        # Released by whoever wants it to stop. A lock and no Event, which a signal's handler must not
+        # set: it may run in the middle of that event's own wait.
+        self._running = threading.Lock()
+        self._running.acquire()
+
+    @property
+    def address(self) -> Any:
+        """Where it listens: a pair of host and port, or a path."""
+        return self.socket.getsockname()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; 0 for a path."""
+        return self.address[1] if isinstance(self.address, tuple) else 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as people write it."""
+        return shown_address(self.address)
+
+    def start(self) -> None:
+        """Start to serve, in threads of its own."""
+        self._started = True
+        self.engine.listen(self.socket)
+        self.engine.start()
+
+    def serve_forever(self) -> None:
+        """Serve until :meth:`shutdown`, which another thread calls; then finish what is in progress."""
+        if not self._started:
+            self.start()
+        self._running.acquire()
+
+    def shutdown(self) -> None:
+        """Have :meth:`serve_forever` return.  It may be called more than once, and does not wait."""
+        try:
+            self._running.release()
+        except RuntimeError:
+            pass  # It was told so before.
+
+    def close(self, grace: float | None = GRACE) -> None:
+        """End: accept nothing more, and finish what is in progress, within ``grace`` s (None: no limit).
+
+        What runs on after that keeps its thread, and ends with the process.
+        """
+        if self._started:
+            self._started = False
+            self.engine.drain(LAST_REQUEST, empty_backlog=True)
+            self.engine.close(wait=True, grace=grace)
+        else:
+            self.engine.watch.close()
+        self.socket.close()
+        if self._path is not None:
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                pass
+            self._path = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve(
+    app: Callable[..., Iterable[bytes]],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    grace: float | None = GRACE,
+    ready: Callable[[WSGIServer], object] | None = None,
+    **options: Any,
+) -> None:
+    """Serve a WSGI application until SIGTERM, SIGINT (Ctrl-C), or the server's ``shutdown()``.
+
+    ``ready`` is called with the :class:`WSGIServer` when it listens: there is its ``port``, if 0 was
+    asked for, and its ``shutdown``, which is how it ends where it runs in a thread, since signals are
+    the main thread's.  ``grace`` is how long requests in progress have then to finish, in seconds.  All
+    other arguments are those of :class:`WSGIServer`.
+
+    After the first signal nothing is accepted any more, and requests in progress are finished.  A
+    second one ends the process at once.
+    """
+    server = WSGIServer(app, host, port, **options)
+    handlers: dict[signal.Signals, Any] = {}
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        for each in handlers:
+            signal.signal(each, signal.SIG_DFL)
+        server.shutdown()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            handlers[number] = signal.signal(number, stop)
+    try:
+        server.start()
+        if ready is not None:
+            ready(server)
+        server.serve_forever()
+    finally:
+        server.close(grace)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
