@@ -262,3 +262,52 @@ def answer(handler: Any, body: bytes = b"ok", status: int = 200) -> None:
     handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
     handler.wfile.write(body)
+
+
+class ServingApp:
+    """A WSGI application at work in this process, and the records of its requests."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        self.records: list[RequestRecord] = []
+        self._news = threading.Condition()
+        options.setdefault("access_log", "off")
+        self.server = hangup.WSGIServer(app, port=0, sinks=[self._note], **options)
+        self.server.start()
+
+    def _note(self, record: RequestRecord) -> None:
+        with self._news:
+            self.records.append(record)
+            self._news.notify_all()
+
+    def wait_for_records(self, count: int) -> list[RequestRecord]:
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.records) >= count, PATIENCE), self.records
+            return list(self.records)
+
+    def record(self) -> RequestRecord:
+        return self.wait_for_records(1)[-1]
+
+    def connect(self) -> Peer:
+        return Peer(self.server.address)
+
+    def get(self, path: str = "/", *fields: str) -> tuple[http.client.HTTPResponse, bytes]:
+        with self.connect() as peer:
+            return peer.get(path, "Connection: close", *fields).response()
+
+    def stop(self) -> None:
+        self.server.close(PATIENCE)
+
+
+@pytest.fixture
+def serve_app() -> Iterator[Callable[..., ServingApp]]:
+    """Serve WSGI applications until the test ends."""
+    started: list[ServingApp] = []
+
+    def start(*args: Any, **options: Any) -> ServingApp:
+        serving = ServingApp(*args, **options)
+        started.append(serving)
+        return serving
+
+    yield start
+    for serving in started:
+        serving.stop()

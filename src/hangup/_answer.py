@@ -176,8 +176,12 @@ class Answer:
         modern = request.protocol == "HTTP/1.1"
         length = total if head.length is None else head.length
         parts = [head.prefix]
-        if head.bodiless or request.method == "HEAD":
+        if head.bodiless:
             framing = _NO_BODY
+        elif request.method == "HEAD":
+            framing = _NO_BODY
+            if total and head.length is None:  # An empty body says nothing of what GET would have.
+                parts.append(b"Content-Length: %d\r\n" % total)
         elif length is not None:
             framing = length
             if head.length is None:
@@ -300,7 +304,7 @@ class Answer:
         for block in blocks:
             if peer.state is not _OPEN and self._has_left(empty=not block):
                 raise ClientDisconnected
-            if not block:
+            if not block and isinstance(block, bytes):
                 continue
             if self._framing == _UNSENT and (lone or total is not None) and isinstance(block, bytes):
                 self._begin(block, len(block) if lone else total)

@@ -93,15 +93,16 @@ class Exchange:
     @property
     def client(self) -> Client:
         """The client, as the handler and whatever it calls see it.  Any thread, after the start."""
-        return self.known_client or self._make_client()
+        return self.known_client or self.make_client(self.blank_client)
 
-    def _make_client(self) -> Client:
+    def make_client(self, blank: Client | None) -> Client:
+        """The client, made of a blank one where there is one."""
         with _making:
             client = self.known_client
             if client is None:
                 peer = self._connection.peer
                 connection = self._connection
-                client = self.blank_client or Client.__new__(Client)
+                client = blank or Client.__new__(Client)
                 Client.__init__(client, peer.address, connection.watch.callbacks)
                 self.known_client = client
                 if not connection.watched and not self.ended_at:

@@ -25,10 +25,12 @@ class _OneLine(click.Group):
     """Says in one line, and no more, what is wrong with a command."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        if not options.pop("standalone_mode", True):
-            return super().main(*args, standalone_mode=False, **options)
+        standalone = options.pop("standalone_mode", True)
+        run: Any = super().main
+        if not standalone:
+            return run(*args, standalone_mode=False, **options)
         try:
-            status = super().main(*args, standalone_mode=False, **options)
+            status = run(*args, standalone_mode=False, **options)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)

@@ -187,18 +187,17 @@ class BlankClient(Client):
 
     __slots__ = ("_request",)
 
-    def __init__(self, request: "_HasClient") -> None:
-        self._request: _HasClient | None = request
+    def __init__(self, request: "_MakesClient") -> None:
+        self._request = request
 
     def __getattr__(self, name: str) -> Any:
         # Called for a part that is not there yet. That it is blank shows when it is asked for its lock,
         # and the making takes a lock of its own: two threads may come here at once.
-        request = self._request
-        if request is None or name not in Client.__slots__:
+        if name not in Client.__slots__:
             raise AttributeError(f"a client has no {name!r}")
-        made = request.client
+        made = self._request.make_client(self)
         if made is not self:
-            # The request had ended, and another client was made for it since.
+            # The request had ended before, and another client was made for it since.
             for part in Client.__slots__:
                 setattr(self, part, getattr(made, part))
         return getattr(self, name)
@@ -215,6 +214,11 @@ class _HasClient(Protocol):
     @property
     def client(self) -> Client:
         """The request's client."""
+
+
+class _MakesClient(Protocol):
+    def make_client(self, blank: Client | None) -> Client:
+        """The request's client, made of a blank one unless it is made already."""
 
 
 _current: contextvars.ContextVar[_HasClient] = contextvars.ContextVar("hangup request")
