@@ -73,7 +73,11 @@ class Peer:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family)
         self.sock.settimeout(PATIENCE)
-        self.sock.connect(address)
+        try:
+            self.sock.connect(address)
+        except OSError:
+            self.sock.close()
+            raise
 
     def send(self, data: bytes) -> "Peer":
         self.sock.sendall(data)

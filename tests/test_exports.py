@@ -71,6 +71,7 @@ ORDER = [
     "_answer",
     "wsgi",
     "wsgiserver",
+    "gunicorn",
     "_handling",
     "handler",
     "files",

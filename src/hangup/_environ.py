@@ -50,7 +50,7 @@ def environ_of(request: Request, base: dict[str, Any]) -> dict[str, Any]:
     environ["QUERY_STRING"] = query
     environ["RAW_URI"] = environ["REQUEST_URI"] = target
     environ["SERVER_PROTOCOL"] = request.protocol
-    environ["wsgi.errors"] = _ERRORS
+    environ.setdefault("wsgi.errors", _ERRORS)
     environ["wsgi.input"] = NO_INPUT
     for name, value in request.fields.items:
         if "_" not in name:

@@ -41,6 +41,8 @@ def load_app(name: str, *, directory: str = ".", factory: bool = False) -> Any:
     module = _import(module_name, directory)
     app = _find(module, attribute)
     if factory:
+        if not callable(app):
+            raise LoadError(f"{name} can't be called: it is {app!r}")
         app = app()
     if not callable(app):
         made = "makes" if factory else "is"

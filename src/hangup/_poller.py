@@ -118,7 +118,8 @@ class EpollPoller(_Waker):
         self._epoll.register(sock, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
 
     def add_listener(self, sock: socket.socket) -> None:
-        self._epoll.register(sock, select.EPOLLIN)
+        # Where processes share a listener, one connection need not wake them all.
+        self._epoll.register(sock, select.EPOLLIN | getattr(select, "EPOLLEXCLUSIVE", 0))
 
     def remove(self, sock: socket.socket) -> None:
         # Closing alone is not enough: a child that was forked in between keeps the connection

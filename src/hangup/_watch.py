@@ -155,8 +155,8 @@ class Watch:
         #: Until when a connection that is idle while the server drains may send one more request: its
         #: last answer did not say that it would close.
         self.drained_at = 0.0
-        #: Do the listeners close when it has drained? Then what waits there is accepted first.
-        self.empties_backlog = False
+        #: Do the listeners close when it drains? What waits there is accepted first.
+        self.closes_listeners = False
         self.sinks = sinks
         self.access_sink: Callable[[RequestRecord], None] | None = None
         #: Whether anybody wants to know of requests: a record costs half a microsecond.
@@ -265,10 +265,12 @@ class Watch:
         """Once: stop accepting and close what is idle.  True while connections are in use."""
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            if self.empties_backlog:
-                listener.accept(ACCEPT_LAST)
-            self.poller.remove(listener.sock)
             self._entries.pop(listener.sock.fileno(), None)
+            self.poller.remove(listener.sock)
+            if self.closes_listeners:
+                # At once, and here: a client that connects now is refused, and not kept waiting.
+                listener.accept(ACCEPT_LAST)
+                listener.sock.close()
         if listeners:
             for entry in list(self._entries.values()):
                 if isinstance(entry, Connection) and entry.state is State.IDLE:

@@ -121,15 +121,24 @@ class Server:
         assert isinstance(self.workers, SerialWorkers)
         self.workers.interrupt()
 
-    def drain(self, patience: float = 0.0, *, empty_backlog: bool = False) -> None:
+    def drain(self, patience: float = 0.0, *, close_listeners: bool = False) -> None:
         """Accept nothing more and close what is idle; requests in progress go on.
 
         With ``patience``, in seconds, idle connections are left that long to send one more request: a
-        client may be sending it at this moment.  ``empty_backlog`` says that the listening sockets close
-        next: what waits there is accepted first.
+        client may be sending it at this moment.  ``close_listeners`` closes the listening sockets, after
+        what waits there has been accepted.
         """
-        self.watch.empties_backlog = empty_backlog
+        self.watch.closes_listeners = close_listeners
         self.watch.drain(patience)
+
+    @property
+    def busy(self) -> bool:
+        """Whether threads are at work, or on watch."""
+        return self.workers.thread_count > 0
+
+    def wait(self, timeout: float | None = None) -> None:
+        """After :meth:`drain`: wait until all is done, ``timeout`` seconds at the most."""
+        self.workers.join(timeout)
 
     def close(self, *, wait: bool, grace: float | None = None) -> None:
         """End; ``wait`` for requests in progress first, ``grace`` seconds at the most (None: no limit).

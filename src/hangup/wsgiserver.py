@@ -156,6 +156,8 @@ class WSGIServer:
         self.config = config or Config(max_threads=DEFAULT_THREADS)
         self.socket = bind(host, port, unix=unix, fd=fd, backlog=self.config.backlog)
         self.socket.setblocking(False)
+        #: Where it listens: a pair of host and port, or a path.
+        self.address: Any = self.socket.getsockname()
         self._path = unix if fd is None else None
         tune_listener(self.socket, self.config)
         log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
@@ -167,14 +169,9 @@ class WSGIServer:
         self._running.acquire()
 
     @property
-    def address(self) -> Any:
-        """Where it listens: a pair of host and port, or a path."""
-        return self.socket.getsockname()
-
-    @property
     def port(self) -> int:
         """The port that it listens on; 0 for a path."""
-        return self.address[1] if isinstance(self.address, tuple) else 0
+        return int(self.address[1]) if isinstance(self.address, tuple) else 0
 
     @property
     def url(self) -> str:
@@ -207,7 +204,7 @@ class WSGIServer:
         """
         if self._started:
             self._started = False
-            self.engine.drain(LAST_REQUEST, empty_backlog=True)
+            self.engine.drain(LAST_REQUEST, close_listeners=True)
             self.engine.close(wait=True, grace=grace)
         else:
             self.engine.watch.close()
