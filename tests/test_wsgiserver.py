@@ -480,7 +480,6 @@ def test_load_app_raises_typed_errors(directory: Path, monkeypatch: pytest.Monke
 def test_reload_starts_anew_when_a_file_changes_and_refuses_nobody(
     command: Any, directory: Path
 ) -> None:
-    pytest.importorskip("watchfiles")
     server = command("hello:app", "--port", "0", "--reload").ready()
     assert get(server.address) == (200, b"ok")
     changed = time.monotonic() + PATIENCE
