@@ -489,6 +489,27 @@ def test_an_exception_is_logged_answered_and_harms_nobody_else(
     assert (record.outcome, record.status) == (Outcome.FAILED, 500)
 
 
+def test_a_500_to_head_has_no_body(serve_app: Any, caplog: pytest.LogCaptureFixture) -> None:
+    answer = raw(serve_app(lambda e, s: 1 / 0), head("HEAD / HTTP/1.1"))
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_pipelined_requests_are_answered_in_order(serve_app: Any) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", list(PLAIN))
+        return [environ["PATH_INFO"].encode(), b" ", environ["wsgi.input"].read()]
+
+    pipeline = b"".join(
+        b"POST /%d HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n%d" % (number, number)
+        for number in range(5)
+    )
+    with serve_app(app).connect() as peer:
+        peer.send(pipeline)
+        for number in range(5):
+            assert peer.response()[1] == b"/%d %d" % (number, number)
+
+
 def test_malformed_requests_never_reach_the_application(serve_app: Any) -> None:
     serving = serve_app(lambda e, s: pytest.fail("called"))
     assert raw(serving, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
@@ -934,7 +955,7 @@ def test_a_half_closed_client_gets_its_whole_stream_also_behind_empty_blocks(
     with serving.connect() as peer:
         peer.get("/").half_close()
         if not first:
-            assert peer.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert peer.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
         _, body = peer.response()
         assert body == first + b"middleend"
         assert left.acquire(timeout=PATIENCE)

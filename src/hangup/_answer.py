@@ -281,7 +281,10 @@ class Answer:
             if kind is FileWrapper and (extent := result.extent()) is not None:  # type: ignore[attr-defined]
                 self._send_file(result.file, *extent)  # type: ignore[attr-defined]
             elif kind is list or kind is tuple:
-                self._send_blocks(result, sum(map(len, result)))
+                total = sum(map(len, result))
+                if total <= JOIN_SIZE and set(map(type, result)) == {bytes}:
+                    result = (b"".join(result),)  # It is all there: one send does.
+                self._send_blocks(result, total)
             else:
                 self._send_blocks(result, None, lone=_is_lone(result))
             self._finish()

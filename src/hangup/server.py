@@ -236,7 +236,7 @@ class Server:
         head, body = plain_answer(status, reason)
         exchange.head_out = len(head)
         try:
-            connection.send(head + body)
+            connection.send(head if exchange.request.method == "HEAD" else head + body)
         except ClientDisconnected:
             pass
 
