@@ -258,7 +258,8 @@ class Answer:
             and self._framing == _UNSENT
             and self._request.keeps_plainly
             and type(block) is bytes
-            and not (head.closes or head.bodiless or head.dated or len(block) > JOIN_SIZE)
+            and head.is_plain
+            and head.length <= JOIN_SIZE
             and not self._connection.watch.draining
         ):
             # What all of _begin comes to in that case.

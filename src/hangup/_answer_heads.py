@@ -44,7 +44,7 @@ class AnswerHead:
     length that only the body tells.  ``length`` is the application's Content-Length, or None.
     """
 
-    __slots__ = ("bodiless", "closes", "dated", "fields", "length", "prefix", "status")
+    __slots__ = ("bodiless", "closes", "dated", "fields", "is_plain", "length", "prefix", "status")
 
     def __init__(self, status: str, fields: Sequence[tuple[str, str]], server: bytes) -> None:
         match = _STATUS.fullmatch(_native(status, "a status"))
@@ -70,6 +70,8 @@ class AnswerHead:
         if not named:
             lines.append(server)
         self.prefix = b"".join(lines)
+        #: Whether nothing is to be thought of but Date.
+        self.is_plain = not (self.bodiless or self.closes or self.dated)
 
     def _notes(self, name: str, value: str) -> bool:
         """Whether this field is to be sent."""

@@ -19,6 +19,7 @@ from ._poller import wait_for
 from ._sendfile import send_file
 from ._streams import ClientSocket
 from .exceptions import ClientDisconnected
+from .records import Phase
 
 if TYPE_CHECKING:
     from ._exchange import Exchange
@@ -36,6 +37,7 @@ DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _send = socket.socket.send
 
 _GONE = ClientState.GONE
+_ANSWERING = Phase.ANSWERING
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
 # What the kernel says when it has given up on a peer that does not answer.
@@ -172,6 +174,9 @@ class Sender:
                 self.limit_silence()
             if exchange.out:
                 exchange.out += sent
+            elif exchange.status and sent:  # as note_sent does it, without the call
+                exchange.out = sent
+                exchange.phase = _ANSWERING
             else:
                 exchange.note_sent(data, sent)
         if sent < len(data):

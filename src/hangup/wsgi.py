@@ -44,7 +44,7 @@ class WSGIDoor:
         self._app = app
         self.known_heads: dict[Any, AnswerHead] = {}
         self.server_line = b"Server: hangup\r\n"
-        self._date = (0, b"")
+        self._date = (1.0, 0.0, b"")
         self._base = {
             "SERVER_SOFTWARE": f"hangup/{__version__}",
             "wsgi.version": (1, 0),
@@ -62,11 +62,11 @@ class WSGIDoor:
 
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""
-        second = int(time())
-        kept, line = self._date
-        if kept != second:
-            line = f"Date: {http_date(second)}\r\n\r\n".encode()
-            self._date = second, line
+        now = time()
+        since, until, line = self._date
+        if not since <= now < until:
+            line = f"Date: {http_date(int(now))}\r\n\r\n".encode()
+            self._date = now // 1, now // 1 + 1, line
         return line
 
     # -- the engine
