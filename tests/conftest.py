@@ -105,6 +105,13 @@ class Peer:
             data += piece
         return data
 
+    def read_head(self) -> bytes:
+        """Up to the empty line, and nothing of what follows it."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n") and (byte := self.sock.recv(1)):
+            head += byte
+        return head
+
     def read_to_end(self) -> bytes:
         data = b""
         while piece := self.sock.recv(65536):

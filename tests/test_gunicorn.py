@@ -16,7 +16,6 @@ import pytest
 
 from conftest import PATIENCE, Peer, until
 
-
 APP = """
 import os, time
 

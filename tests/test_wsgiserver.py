@@ -32,7 +32,15 @@ def app(environ, start_response):
     if path == "/slow":
         print("slow begins", file=sys.stderr, flush=True)
         threading.Event().wait({wait})
+    if path == "/upload":
+        size = 0
+        while piece := environ["wsgi.input"].read(65536):
+            size += len(piece)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(size).encode()]
     start_response("200 OK", [("Content-Type", "text/plain")])
+    if path == "/download":
+        return (b"x" * 65536 for _ in range(4096))
     return [b"{body}"]
 
 def create_app():
@@ -349,6 +357,38 @@ def test_no_request_is_lost_when_a_busy_server_ends(command: Any) -> None:
     assert (status, lost) == (0, [])
     assert out.count('" 200 2\n') == out.count("\n") == answered[0]
     assert "Traceback" not in err
+
+
+# -- what it needs
+
+
+def resident(process: int) -> int:
+    """The most memory that a process has had, in KiB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_does_not_grow_with_what_is_sent_through_it(command: Any) -> None:
+    server = command("hello:app", "--port", "0", "--access-log", "off").ready()
+    assert get(server.address) == (200, b"ok")
+    before = resident(server.process.pid)
+    piece, count, size = b"x" * 65536, 4096, 256 << 20
+    with Peer(server.address) as peer:
+        peer.send(b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(count):
+            peer.send(piece)
+        assert peer.response()[1] == str(size).encode()
+        peer.send(b"POST /upload HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(count):
+            peer.send(b"10000\r\n%b\r\n" % piece)
+        assert peer.send(b"0\r\n\r\n").response()[1] == str(size).encode()
+        peer.send(b"GET /download HTTP/1.0\r\n\r\n")
+        got = 0
+        while data := peer.sock.recv(1 << 20):
+            got += len(data)
+        assert got > size
+    assert resident(server.process.pid) - before < 20 * 1024
 
 
 # -- where it listens
