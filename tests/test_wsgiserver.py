@@ -520,7 +520,7 @@ def test_load_app_raises_typed_errors(directory: Path, monkeypatch: pytest.Monke
 def test_reload_starts_anew_when_a_file_changes_and_refuses_nobody(
     command: Any, directory: Path
 ) -> None:
-    server = command("hello:app", "--port", "0", "--reload").ready()
+    server = command("hello:app", "--port", "0", HANGUP_RELOAD="1").ready()
     assert get(server.address) == (200, b"ok")
     changed = time.monotonic() + PATIENCE
     write_app(directory, body="new")

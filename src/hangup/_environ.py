@@ -4,7 +4,7 @@ import sys
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ._heads import Request
+from ._heads import Fields, Request
 from ._input import NO_INPUT
 
 __all__ = ["environ_of"]
@@ -38,7 +38,8 @@ def environ_of(request: Request, base: dict[str, Any]) -> dict[str, Any]:
     ``base`` is what the server adds.  A field whose name has an underscore is left out: it would pass
     for another's, with a dash.  The path is decoded, and its bytes stand as latin-1.
     """
-    environ = dict(base)
+    environ = base.copy()
+    environ.update(request.fields.seen_by or _see(request.fields))
     target = request.target
     path, _, query = target.partition("?")
     host = None
@@ -46,18 +47,27 @@ def environ_of(request: Request, base: dict[str, Any]) -> dict[str, Any]:
         path, host = _absolute(path)
     environ["REQUEST_METHOD"] = request.method
     environ["SCRIPT_NAME"] = ""
-    environ["PATH_INFO"] = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+    if "%" in path:
+        path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+    environ["PATH_INFO"] = path
     environ["QUERY_STRING"] = query
     environ["RAW_URI"] = environ["REQUEST_URI"] = target
     environ["SERVER_PROTOCOL"] = request.protocol
     environ.setdefault("wsgi.errors", _ERRORS)
     environ["wsgi.input"] = NO_INPUT
-    for name, value in request.fields.items:
-        if "_" not in name:
-            _add(environ, name.upper().replace("-", "_"), value)
     if host is not None:
         environ["HTTP_HOST"] = host  # RFC 9112 §3.2.2: the target's, whatever the field says.
     return environ
+
+
+def _see(fields: Fields) -> dict[str, Any]:
+    """What the fields put into an environ: the same for all requests that have them."""
+    seen: dict[str, Any] = {}
+    for name, value in fields.items:
+        if "_" not in name:
+            _add(seen, name.upper().replace("-", "_"), value)
+    fields.seen_by = seen
+    return seen
 
 
 def _absolute(path: str) -> tuple[str, str | None]:

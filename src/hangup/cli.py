@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -210,4 +211,10 @@ def _reload(options: dict[str, Any], config: Config) -> int:
         options["host"], options["port"], unix=options["unix"], fd=options["fd"], backlog=config.backlog
     )
     command = [sys.executable, "-m", "hangup", *(arg for arg in sys.argv[1:] if arg != "--reload")]
-    return run_reloading(command, sock, options["app_dir"])
+    os.environ["HANGUP_RELOAD"] = "0"  # The child is the one that serves.
+    try:
+        return run_reloading(command, sock, options["app_dir"])
+    finally:
+        sock.close()
+        if options["unix"] is not None and options["fd"] is None:
+            os.unlink(options["unix"])
