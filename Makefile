@@ -31,6 +31,7 @@ docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build
 bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk)
 	$(BIN)/python benchmarks/handler.py
 	$(BIN)/python benchmarks/departures.py
+	$(BIN)/python benchmarks/wsgi.py
 
 clean:
 	rm -rf $(VENV) .coverage .coverage.* docs/_build
