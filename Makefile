@@ -34,7 +34,7 @@ bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk
 	$(BIN)/python benchmarks/wsgi.py
 
 clean:
-	rm -rf $(VENV) .coverage .coverage.* docs/_build
+	rm -rf $(VENV) .venv-peers .coverage .coverage.* docs/_build
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,6 @@
 """PEP 3333, over real sockets: what an application is given, what becomes of what it returns."""
 
+import errno
 import io
 import json
 import logging
@@ -1021,6 +1022,33 @@ def test_what_an_application_raises_for_a_client_that_left_is_no_error(
     peer.rst()
     assert serving.record().status == 499
     assert not caplog.records
+
+
+# -- when the system has no more to give
+
+
+def test_a_connection_that_can_not_be_watched_is_answered_and_closed(
+    serve_app: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = serve_app(returns(b"ok"))
+    poller = type(serving.server.engine.watch.poller)
+    add, refused = poller.add, threading.Semaphore(0)
+
+    def refuse(self: Any, sock: Any) -> None:
+        refused.release()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(poller, "add", refuse)
+    for _ in range(3):
+        with serving.connect() as peer:
+            assert peer.get("/").response()[1] == b"ok"
+            assert refused.acquire(timeout=PATIENCE)
+            assert peer.read_to_end() == b""
+    monkeypatch.setattr(poller, "add", add)
+    with serving.connect() as peer:
+        for _ in range(2):
+            assert peer.get("/").response()[1] == b"ok"
+    assert "can't be watched" in caplog.text
 
 
 # -- wsgiref.validate

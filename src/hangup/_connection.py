@@ -389,8 +389,9 @@ class Connection(Ending):
             if self.pending:
                 self.pending = 0
                 return None
-            if not self.watched:
-                watch.register_locked(self)
+            if not self.watched and not watch.register_locked(self):
+                self.keep_open = False
+                return None
             self.deadline = deadline
             self.state = _IDLE
             return deadline

@@ -116,20 +116,21 @@ class Ending(Receiver):
             socket.socket.shutdown(self.sock, socket.SHUT_WR)
         except OSError:
             pass  # RST came first; the next look tells.
-        flags = READABLE
-        while self._linger(flags):
+        flags, deadline = READABLE, 0.0
+        while not deadline and self._linger(flags):
             with self.watch.lock:
                 flags, self.pending = self.pending, 0
-                if not flags:
-                    if not self.watched:
-                        self.watch.register_locked(self)
-                    self.deadline = deadline = monotonic() + self.config.linger_timeout
-                    self.state = State.LINGERING
+                if flags:
+                    continue
+                if not (self.watched or self.watch.register_locked(self)):
                     break
+                self.deadline = deadline = monotonic() + self.config.linger_timeout
+                self.state = State.LINGERING
+        if deadline:
+            self.watch.expect(deadline)
         else:
+            self._settle(Outcome.ANSWERED)
             self.close()
-            return
-        self.watch.expect(deadline)
 
     def _linger(self, flags: int) -> bool:
         """Drain a closing connection; False when its client is done, or gone."""

@@ -245,6 +245,9 @@ class Watch:
                 self._at_hand.append(connection)
                 return
             self.register(connection)
+            if not connection.watched:
+                connection.close()
+                return
         except BaseException:
             self._contain(connection)
         if connection.deadline < self.next_sweep:
@@ -289,12 +292,20 @@ class Watch:
             if not connection.watched:
                 self.register_locked(connection)
 
-    def register_locked(self, connection: Any) -> None:
-        """:meth:`register`, of one that is not watched."""
-        if connection.state is not State.CLOSED and not self.ended:
-            self._entries[connection.sock.fileno()] = connection
-            connection.watched = True
+    def register_locked(self, connection: Any) -> bool:
+        """:meth:`register`, of one that is not watched; False if it can't be."""
+        if connection.state is State.CLOSED or self.ended:
+            return False
+        fd = connection.sock.fileno()
+        self._entries[fd] = connection
+        try:
             self.poller.add(connection.sock)
+        except OSError as error:  # The system has no more to give (epoll_ctl: ENOSPC, ENOMEM).
+            del self._entries[fd]
+            _log.warning("a connection can't be watched: %s", error)
+            return False
+        connection.watched = True
+        return True
 
     def expect(self, deadline: float) -> None:
         """A deadline was set.
