@@ -179,20 +179,12 @@ class _ByteFile:
     def close(self) -> None: ...
 
 
-class Serving:
-    """A server at work in this process, and the records of its requests."""
+class Recording:
+    """A sink that keeps the records of requests."""
 
-    def __init__(
-        self, handler: Any, server_class: Any = hangup.ThreadingHTTPServer, **options: Any
-    ) -> None:
+    def __init__(self) -> None:
         self.records: list[RequestRecord] = []
         self._news = threading.Condition()
-        address = options.pop("address", ("127.0.0.1", 0))
-        if issubclass(server_class, (hangup.HTTPServer,)):
-            options.setdefault("sinks", [self._note])
-        self.server = server_class(address, handler, **options)
-        self._thread = threading.Thread(target=self.server.serve_forever, name="serve_forever")
-        self._thread.start()
 
     def _note(self, record: RequestRecord) -> None:
         with self._news:
@@ -206,6 +198,21 @@ class Serving:
 
     def record(self) -> RequestRecord:
         return self.wait_for_records(1)[-1]
+
+
+class Serving(Recording):
+    """A server at work in this process, and the records of its requests."""
+
+    def __init__(
+        self, handler: Any, server_class: Any = hangup.ThreadingHTTPServer, **options: Any
+    ) -> None:
+        super().__init__()
+        address = options.pop("address", ("127.0.0.1", 0))
+        if issubclass(server_class, (hangup.HTTPServer,)):
+            options.setdefault("sinks", [self._note])
+        self.server = server_class(address, handler, **options)
+        self._thread = threading.Thread(target=self.server.serve_forever, name="serve_forever")
+        self._thread.start()
 
     @property
     def address(self) -> Any:
@@ -275,28 +282,14 @@ def answer(handler: Any, body: bytes = b"ok", status: int = 200) -> None:
     handler.wfile.write(body)
 
 
-class ServingApp:
+class ServingApp(Recording):
     """A WSGI application at work in this process, and the records of its requests."""
 
     def __init__(self, app: Any, **options: Any) -> None:
-        self.records: list[RequestRecord] = []
-        self._news = threading.Condition()
+        super().__init__()
         options.setdefault("access_log", "off")
         self.server = hangup.WSGIServer(app, port=0, sinks=[self._note], **options)
         self.server.start()
-
-    def _note(self, record: RequestRecord) -> None:
-        with self._news:
-            self.records.append(record)
-            self._news.notify_all()
-
-    def wait_for_records(self, count: int) -> list[RequestRecord]:
-        with self._news:
-            assert self._news.wait_for(lambda: len(self.records) >= count, PATIENCE), self.records
-            return list(self.records)
-
-    def record(self) -> RequestRecord:
-        return self.wait_for_records(1)[-1]
 
     def connect(self) -> Peer:
         return Peer(self.server.address)

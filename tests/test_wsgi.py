@@ -1027,9 +1027,10 @@ def test_what_an_application_raises_for_a_client_that_left_is_no_error(
 # -- when the system has no more to give
 
 
-def test_a_connection_that_can_not_be_watched_is_answered_and_closed(
+def test_a_connection_that_can_not_be_watched_is_closed_and_costs_nobody_else(
     serve_app: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It is answered if its request had come when it was accepted; it can't be waited for."""
     serving = serve_app(returns(b"ok"))
     poller = type(serving.server.engine.watch.poller)
     add, refused = poller.add, threading.Semaphore(0)
@@ -1041,9 +1042,12 @@ def test_a_connection_that_can_not_be_watched_is_answered_and_closed(
     monkeypatch.setattr(poller, "add", refuse)
     for _ in range(3):
         with serving.connect() as peer:
-            assert peer.get("/").response()[1] == b"ok"
+            try:
+                answer = peer.get("/").read_to_end()
+            except ConnectionError:
+                answer = b""
+            assert answer == b"" or answer.endswith(b"ok")
             assert refused.acquire(timeout=PATIENCE)
-            assert peer.read_to_end() == b""
     monkeypatch.setattr(poller, "add", add)
     with serving.connect() as peer:
         for _ in range(2):
