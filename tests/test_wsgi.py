@@ -861,7 +861,9 @@ def test_a_client_that_nobody_asked_may_be_asked_after_its_request(serve_app: An
         kept.append((environ["hangup.client"], hangup.client._current.get()))
         return returns(b"ok")(environ, start_response)
 
-    serve_app(app).get()
+    serving = serve_app(app)
+    serving.get()
+    serving.record()
     client, request = kept[0]
     assert (client.ended, client.disconnected) == (True, False)
     assert request.client is client
