@@ -362,7 +362,6 @@ class Answer:
         elif self._framing == _CHUNKED:
             self._connection.send(_LAST_CHUNK)
         elif self._framing > 0:
-            self.keep_open = False
             raise WSGIError(f"the body is shorter than its Content-Length, by {self._framing} bytes")
 
 

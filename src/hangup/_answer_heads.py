@@ -116,5 +116,5 @@ def answer_head(known: _Known, status: str, fields: list[tuple[str, str]], serve
     if len(known) >= REMEMBERED:
         known.clear()
     if len(head.prefix) < 1024:
-        known[status, tuple(fields)] = head
+        known[status, head.fields] = head
     return head

@@ -1,16 +1,17 @@
 """A request's head as WSGI has it (PEP 3333, "environ Variables"; RFC 3875)."""
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ._heads import Fields, Request
 from ._input import NO_INPUT
 
-__all__ = ["environ_of"]
+__all__ = ["environ_fields", "environ_of"]
 
 #: Fields that have names of their own in CGI.
-_CGI_NAMES = {"CONTENT_TYPE": "CONTENT_TYPE", "CONTENT_LENGTH": "CONTENT_LENGTH"}
+_CGI_NAMES = frozenset(("CONTENT_TYPE", "CONTENT_LENGTH"))
 # HTTP_PROXY is a setting to the libraries of a program that is run with this environment: "httpoxy",
 # CVE-2016-5385.
 _NEVER = frozenset(("PROXY",))
@@ -61,13 +62,18 @@ def environ_of(request: Request, base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _see(fields: Fields) -> dict[str, Any]:
-    """What the fields put into an environ: the same for all requests that have them."""
-    seen: dict[str, Any] = {}
-    for name, value in fields.items:
-        if "_" not in name:
-            _add(seen, name.upper().replace("-", "_"), value)
-    fields.seen_by = seen
+    """:func:`environ_fields`, kept with the fields: all requests that have them share it."""
+    fields.seen_by = seen = environ_fields(fields.items)
     return seen
+
+
+def environ_fields(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What a request's fields put into an environ."""
+    environ: dict[str, Any] = {}
+    for name, value in items:
+        if "_" not in name:
+            _add(environ, name.upper().replace("-", "_"), value)
+    return environ
 
 
 def _absolute(path: str) -> tuple[str, str | None]:
@@ -82,9 +88,10 @@ def _absolute(path: str) -> tuple[str, str | None]:
 def _add(environ: dict[str, Any], name: str, value: str) -> None:
     if name in _NEVER:
         return
-    key = _CGI_NAMES.get(name) or "HTTP_" + name
-    if key in environ and key in _CGI_NAMES:
-        return  # The wire refuses two that differ.
+    if name in _CGI_NAMES:
+        environ.setdefault(name, value)  # The wire has refused two lengths that differ.
+        return
+    key = "HTTP_" + name
     if key in environ:
         # RFC 9110 §5.3; RFC 6265 §5.4 for cookies, whose values may have commas.
         value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value

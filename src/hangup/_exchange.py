@@ -105,7 +105,7 @@ class Exchange:
                 client = blank or Client.__new__(Client)
                 Client.__init__(client, peer.address, connection.watch.callbacks)
                 self.known_client = client
-                if not connection.watched and not self.ended_at:
+                if not self.ended_at:
                     # This thread leads, or did until now, and will not look at the poller for long.
                     connection.watch.register(connection)  # type: ignore[arg-type]
                 if self.out and not self.ended_at:

@@ -287,10 +287,11 @@ class Watch:
     # -- any thread
 
     def register(self, connection: Connection) -> None:
-        """Watch a connection from now on."""
-        with self.lock:
-            if not connection.watched:
-                self.register_locked(connection)
+        """Watch a connection from now on, if it is not watched yet."""
+        if not connection.watched:
+            with self.lock:
+                if not connection.watched:
+                    self.register_locked(connection)
 
     def register_locked(self, connection: Any) -> bool:
         """:meth:`register`, of one that is not watched; False if it can't be."""

@@ -220,8 +220,7 @@ class Workers:
 
     def _promote(self, me: _Worker, connection: Connection) -> bool:
         """Give the lead away, to run the handler; False if the request must wait instead."""
-        if not connection.watched:
-            self._watch.register(connection)
+        self._watch.register(connection)
         with self._lock:
             if self._busy >= self._max_threads:
                 self._backlog.put(connection)
@@ -336,8 +335,7 @@ class SerialWorkers(Workers):
         self._arrived = threading.Semaphore(0)
 
     def _promote(self, _me: _Worker, connection: Connection) -> bool:
-        if not connection.watched:
-            self._watch.register(connection)
+        self._watch.register(connection)
         with self._lock:
             self._backlog.put(connection)
         self._arrived.release()

@@ -26,12 +26,9 @@ class _OneLine(click.Group):
     """Says in one line, and no more, what is wrong with a command."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        standalone = options.pop("standalone_mode", True)
         run: Any = super().main
-        if not standalone:
-            return run(*args, standalone_mode=False, **options)
         try:
-            status = run(*args, standalone_mode=False, **options)
+            status = run(*args, **{**options, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)

@@ -54,12 +54,15 @@ class Client:
         self.disconnected_at: float | None = None
         #: Whether the request has ended.
         self.ended = False
-        self.lock = threading.Lock()
         self.interruptions: list[Interruption] = []
         self._callbacks = callbacks
         # In the order of registration; a dict, so that one in the middle can go cheaply.
         self._registrations: dict[Registration, None] = {}
         self._waiters: list[threading.Lock] = []
+        # Last: while a blank client is being made, another thread may come upon it. It asks for the lock
+        # first, which sends it to wait until all of it is there; with the lock in its hand it would wait
+        # for the one that makes the client, who may need the lock.
+        self.lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Client {self.address!r} {self.state.value}>"

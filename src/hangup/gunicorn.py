@@ -28,6 +28,7 @@ from gunicorn.http.wsgi import WSGIErrorsWrapper
 from gunicorn.workers import base
 
 from ._connection import Connection
+from ._environ import environ_fields
 from .config import Config
 from .records import RequestRecord
 from .server import Server
@@ -116,9 +117,8 @@ class Worker(base.Worker):  # type: ignore[misc]
             "PATH_INFO": path,
             "QUERY_STRING": query,
             "SERVER_PROTOCOL": record.protocol,
+            **environ_fields(record.fields),
         }
-        for name, value in record.fields:
-            environ["HTTP_" + name.upper().replace("-", "_")] = value
         answer = SimpleNamespace(
             status=str(record.status), headers=record.answer_fields, sent=record.body_out
         )

@@ -29,7 +29,7 @@ from .adapter import adapt, is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
 from .records import RequestRecord, log_access
-from .server import Server, tune_listener
+from .server import Server, shown, tune_listener
 
 __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]
 
@@ -390,14 +390,6 @@ def _serves_http(factory: Any) -> bool:
     stock = http.server.BaseHTTPRequestHandler.__mro__[-3:]
     del stock
     return not isinstance(factory, type) or hasattr(factory, "parse_request")
-
-
-def shown(address: Any) -> str:
-    """A socket address as people write it."""
-    if not isinstance(address, tuple):
-        return str(address)
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host or '*'}:{port}"
 
 
 def check_directory(factory: Any) -> None:

@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from typing import Protocol
+from typing import Any, Protocol
 
 from ._callbacks import Callbacks
 from ._connection import Connection
@@ -23,7 +23,7 @@ from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected
 from .records import Outcome, RequestRecord
 
-__all__ = ["Door", "Server", "tune_listener"]
+__all__ = ["Door", "Server", "shown", "tune_listener"]
 
 _log = logging.getLogger("hangup")
 
@@ -48,6 +48,14 @@ class Door(Protocol):
 
     def closed(self, connection: Connection) -> None:
         """The connection has closed."""
+
+
+def shown(address: Any) -> str:
+    """A socket address as people write it."""
+    if not isinstance(address, tuple):
+        return str(address)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host or '*'}:{port}"
 
 
 def tune_listener(sock: socket.socket, config: Config) -> None:

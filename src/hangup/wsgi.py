@@ -39,7 +39,6 @@ class WSGIDoor:
         app: Callable[..., Iterable[bytes]],
         *,
         multiprocess: bool = False,
-        scheme: str = "http",
     ) -> None:
         self._app = app
         self.known_heads: dict[Any, AnswerHead] = {}
@@ -48,7 +47,7 @@ class WSGIDoor:
         self._base = {
             "SERVER_SOFTWARE": f"hangup/{__version__}",
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": scheme,
+            "wsgi.url_scheme": "http",
             "wsgi.multithread": True,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,

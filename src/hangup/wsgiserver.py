@@ -14,7 +14,7 @@ from typing import Any, Self
 from .config import Config
 from .exceptions import ConfigError
 from .records import FORMATS, AccessLog, RequestRecord
-from .server import Server, tune_listener
+from .server import Server, shown, tune_listener
 from .wsgi import WSGIDoor
 
 __all__ = ["DEFAULT_THREADS", "GRACE", "CannotListen", "WSGIServer", "bind", "serve"]
@@ -60,7 +60,7 @@ def bind(
             sock.close()
             raise
     except (OSError, UnicodeError, OverflowError) as error:
-        raise _cannot_listen(error, shown_address((host or "*", port))) from error
+        raise _cannot_listen(error, shown_address((host, port))) from error
     return sock
 
 
@@ -114,8 +114,7 @@ def shown_address(address: Any) -> str:
     """A socket's address, as people write it."""
     if not isinstance(address, tuple):
         return f"unix:{os.fsdecode(address)}"
-    host, port = address[:2]
-    return f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
+    return f"http://{shown(address)}"
 
 
 class WSGIServer:
