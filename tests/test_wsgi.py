@@ -120,7 +120,6 @@ def test_a_path_that_is_not_ascii_is_its_bytes_as_latin_1(serve_app: Any) -> Non
     [
         ("http://other.example:81/p?q", "/p", "other.example:81"),
         ("http://other.example", "/", "other.example"),
-        ("http://u:p@other.example/", "/", "other.example"),
         ("//double/slash", "//double/slash", "h"),
     ],
 )

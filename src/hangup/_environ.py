@@ -43,9 +43,8 @@ def environ_of(request: Request, base: dict[str, Any]) -> dict[str, Any]:
     environ.update(request.fields.seen_by or _see(request.fields))
     target = request.target
     path, _, query = target.partition("?")
-    host = None
     if not path.startswith("/"):
-        path, host = _absolute(path)
+        path = _path_of(path)
     environ["REQUEST_METHOD"] = request.method
     environ["SCRIPT_NAME"] = ""
     if "%" in path:
@@ -56,8 +55,6 @@ def environ_of(request: Request, base: dict[str, Any]) -> dict[str, Any]:
     environ["SERVER_PROTOCOL"] = request.protocol
     environ.setdefault("wsgi.errors", _ERRORS)
     environ["wsgi.input"] = NO_INPUT
-    if host is not None:
-        environ["HTTP_HOST"] = host  # RFC 9112 §3.2.2: the target's, whatever the field says.
     return environ
 
 
@@ -76,13 +73,10 @@ def environ_fields(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return environ
 
 
-def _absolute(path: str) -> tuple[str, str | None]:
-    """The path and the host of a target that is not a path: absolute-form, or ``*``."""
-    scheme, colon, rest = path.partition("://")
-    if not colon or not scheme.isalnum():
-        return path, None
-    host, slash, path = rest.partition("/")
-    return slash + path or "/", host.rpartition("@")[2]
+def _path_of(target: str) -> str:
+    """The path of a target that is more than that, or none: absolute-form, ``*``."""
+    _, colon, rest = target.partition("://")
+    return "/" + rest.partition("/")[2] if colon else target
 
 
 def _add(environ: dict[str, Any], name: str, value: str) -> None:

@@ -12,6 +12,7 @@ and one that is known as a whole costs 0.1 µs.
 
 import dataclasses
 import functools
+import ipaddress
 import re
 from typing import Any
 
@@ -30,13 +31,21 @@ REMEMBERED = 512
 _LONG = 2048
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(%s) ([^\x00-\x20\x7f]+) HTTP/(\d)\.(\d)" % _TOKEN)
-_REQUEST_LINE_BEGINS = re.compile(rb"%s(?: [^\x00-\x20\x7f]*(?: [^\x00-\x20\x7f]*)?)?" % _TOKEN)
+# A fragment is a browser's own business, and never sent (RFC 9112 §3.2). Bytes that RFC 3986 leaves out
+# and browsers send nevertheless, `|` or raw UTF-8, pass: nobody takes them for anything else.
+_TARGET = rb"[^\x00-\x20\x7f#]"
+_REQUEST_LINE = re.compile(rb"(%s) (%s+) HTTP/(\d)\.(\d)" % (_TOKEN, _TARGET))
+_REQUEST_LINE_BEGINS = re.compile(rb"%s(?: %s*(?: [^\x00-\x20\x7f]*)?)?" % (_TOKEN, _TARGET))
 _VERSION = re.compile(r"HTTP/\d\.\d")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n|\Z)")
-# RFC 3986 §3.2.2, loosely: a registered name, an address, or a bracketed IPv6 one; then a port.
-_HOST = re.compile(r"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.vV]+\])(?::[0-9]*)?")
+# RFC 3986 §3.2.2: a registered name or an address, or a bracketed one; then a port.
+_HOST = re.compile(
+    r"(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
+    r"|\[(?:([0-9A-Fa-f:.]+)|v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\])"
+    r"(?::([0-9]{0,5}))?"
+)
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(?:[/?].*)?")
 _PLAIN_LINE = b"GET / HTTP/1.1"
 
 
@@ -133,11 +142,14 @@ class Heads:
         method, target, protocol = match[0].decode("latin-1").split(" ")
         if protocol != "HTTP/1.1" and protocol != "HTTP/1.0":
             protocol = _known_version(protocol)
+        authority = _authority(method, target) if target[0] != "/" or method == "CONNECT" else None
         short = len(head) < _LONG
         parse = _remembered_fields if short else _parse_fields
         fields = parse(head[line_end:], protocol == "HTTP/1.1")
         if len(fields.items) > config.max_fields:
             raise BadRequest(431, "Too many headers")
+        if authority is not None:
+            fields = _with_host(fields, authority)
         request = Request(head, method, target, protocol, fields)
         if short and not fields.length:
             self._remember(request)
@@ -205,7 +217,7 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
         name = name.lower()
         if name == "host":
             hosts += 1
-            if not _HOST.fullmatch(value):
+            if not _is_host(value):
                 raise BadRequest(400, "Bad Host field")
         elif name == "connection":
             tokens = [token.strip(" \t") for token in value.lower().split(",")]
@@ -237,7 +249,49 @@ def _split_request_line(line: bytes) -> tuple[str, str, str]:
     if match is None:
         raise _bad_request_line(line.decode("latin-1"))
     method, target = match[1].decode(), match[2].decode("latin-1")
-    return method, target, _known_version(f"HTTP/{match[3].decode()}.{match[4].decode()}")
+    protocol = _known_version(f"HTTP/{match[3].decode()}.{match[4].decode()}")
+    if target[0] != "/" or method == "CONNECT":
+        _authority(method, target)
+    return method, target, protocol
+
+
+def _authority(method: str, target: str) -> str | None:
+    """The host that a target names, which is no path (RFC 9112 §3.2); None for ``*``.
+
+    absolute-form, with a host and without user information (RFC 9110 §4.2); authority-form with a port,
+    for CONNECT alone (§9.3.6); asterisk-form, for OPTIONS alone.
+    """
+    if method == "CONNECT":
+        if _is_host(target) and not target.startswith(":") and target.rpartition(":")[2].isdigit():
+            return target
+    elif target == "*":
+        if method == "OPTIONS":
+            return None
+    elif (match := _ABSOLUTE.fullmatch(target)) is not None:
+        host = match[1]
+        if _is_host(host) and not host.startswith(":") and host:
+            return host
+    raise BadRequest(400, f"Bad request target ({_shown(target)})")
+
+
+def _is_host(text: str) -> bool:
+    """Whether this may be a Host field's value: a host, and perhaps a port (RFC 9110 §7.2)."""
+    match = _HOST.fullmatch(text)
+    if match is None or int(match[2] or 0) > 65535:
+        return False
+    if match[1] is None:
+        return True
+    try:
+        ipaddress.IPv6Address(match[1])
+    except ValueError:
+        return False
+    return True
+
+
+def _with_host(fields: Fields, authority: str) -> Fields:
+    """A target that names its host overrides the Host field (RFC 9112 §3.2.2)."""
+    others = (item for item in fields.items if item[0].lower() != "host")
+    return dataclasses.replace(fields, items=(("Host", authority), *others), seen_by=None)
 
 
 def _known_version(protocol: str) -> str:

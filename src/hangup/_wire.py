@@ -9,8 +9,9 @@ The bytes are parsed by llhttp, through httptools.  Three facts shape this modul
   head at a time: the end of a head is the first CRLF CRLF, which needs no parser to find.  An idle
   connection then needs no parser at all, and a pipelined request waits as plain bytes.
 - A body with a Content-Length needs counting, not parsing: its bytes pass through as they are.
-- A chunked body ends in CRLF CRLF too, so it is fed to llhttp in pieces that end at each of those:
-  where the message ends, a piece ends, and what follows is the next request.
+- A chunked body is fed to llhttp in pieces that end wherever a line could be the last chunk's.  When it
+  was, trailer fields follow, of which llhttp refuses some that are to be dropped (RFC 9110 §6.5.1).  So
+  they are judged here, by their grammar, and where they end, the next request begins.
 """
 
 import re
@@ -26,58 +27,99 @@ __all__ = ["Wire", "plain_answer"]
 _HEAD_END = b"\r\n\r\n"
 _RAW_HEAD_END = re.compile(rb"\n\r?\n")
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-# Bytes of chunk framing (sizes, extensions, trailers) that may come for a body, over and above as
-# many as the body itself has: one-byte chunks pass, an endless chunk extension does not.
+# Bytes of chunk framing (sizes, extensions, trailers) that may come for a body, over and above those
+# that each chunk may have, and as many as the body itself: an endless chunk extension may not.
 _FRAMING_ALLOWANCE = 16 * 1024
-# A request line may be preceded by an empty line (RFC 9112 §2.2); this many bytes of them.
-_EMPTY_LINES = 4
+_CHUNK_ALLOWANCE = 16
+# What may be the last chunk's line, behind what ends a line; and the beginning of such a one.
+_LAST_CHUNK = re.compile(rb"(?<=\r\n)0+(?:;[^\r\n]*)?\r\n")
+_LAST_CHUNK_BEGINS = re.compile(rb"\r\n(?:0+(?:;[^\r\n]*)?\r?)?")
+_LONGEST_LINE = 4096
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
+# A request line may be preceded by an empty line (RFC 9112 §2.2); this many of them.
+_EMPTY_LINES = 2
 
 
 class _Chunks:
-    """llhttp's callbacks for a chunked body, and what counts its framing."""
+    """llhttp's callbacks for a chunked body, and what it does not do: the end."""
 
-    __slots__ = ("complete", "data", "framing", "parser", "tail")
+    __slots__ = ("_at_header", "_framing", "_parser", "_tail", "_trailers", "complete", "data", "size")
 
     def __init__(self) -> None:
+        #: What has been decoded and not been taken.
         self.data: list[bytes] = []
+        #: The body's length, as far as it has come.
+        self.size = 0
         self.complete = False
-        self.framing = 0
-        self.tail = b""
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.feed_data(_CHUNKED_HEAD)
+        self._framing = 0
+        self._at_header = False  # Was a chunk's line the last that was parsed?
+        self._tail = b"\r\n"  # The end of what was fed, if a last chunk's line may have begun in it.
+        self._trailers: bytes | None = None  # An unfinished trailer line; None before the last chunk.
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(_CHUNKED_HEAD)
+
+    def on_chunk_header(self) -> None:
+        self._at_header = True
+        self._framing -= _CHUNK_ALLOWANCE
 
     def on_body(self, data: bytes) -> None:
+        self._at_header = False
         self.data.append(data)
-        self.framing -= 2 * len(data)
-
-    def on_message_complete(self) -> None:
-        self.complete = True
+        self.size += len(data)
+        self._framing -= 2 * len(data)
 
     def feed(self, data: bytes) -> int:
         """Decode ``data`` up to the message's end; return how many bytes belong to the message."""
-        tail = self.tail
-        window = tail + data
+        if self._trailers is not None:
+            return self._read_trailers(data)
+        before = len(self._tail)
+        window = self._tail + data
         fed = 0
-        cut = window.find(_HEAD_END)
-        while not self.complete and fed < len(data):
-            end = cut + len(_HEAD_END) - len(tail) if cut >= 0 else len(data)
-            if end > fed:
-                if self._parse(data[fed:end]) and cut < 0:
-                    raise BadRequest(400, "Malformed end of a chunked body")
-                fed = end
-            cut = window.find(_HEAD_END, cut + 1) if cut >= 0 else -1
-        self.tail = window[-3:]
-        return fed
+        for match in _LAST_CHUNK.finditer(window):
+            end = match.end() - before
+            self._parse(data[fed:end])
+            fed = end
+            if self._at_header:
+                self._trailers = b""
+                return fed + self._read_trailers(data[fed:])
+        self._parse(data[fed:])
+        line = window[max(0, window.rfind(b"\r\n")) :]
+        if len(line) <= _LONGEST_LINE and _LAST_CHUNK_BEGINS.fullmatch(line):
+            self._tail = line
+        else:
+            self._tail = b"\r" if window.endswith(b"\r") else b""
+        return len(data)
 
-    def _parse(self, piece: bytes) -> bool:
-        self.framing += len(piece)
+    def _parse(self, piece: bytes) -> None:
         try:
-            self.parser.feed_data(piece)
+            self._parser.feed_data(piece)
         except httptools.HttpParserError:
             raise BadRequest(400, "Malformed chunk in the request's body") from None
-        if self.framing > _FRAMING_ALLOWANCE:
+        self._count(len(piece))
+
+    def on_message_complete(self) -> None:
+        # The last chunk's line was longer than any that is looked for. This ends the parsing.
+        raise BadRequest(400, "Malformed end of a chunked body")
+
+    def _read_trailers(self, data: bytes) -> int:
+        """Judge the trailer fields, and drop them; return how many bytes belong to the message."""
+        assert self._trailers is not None
+        rest = self._trailers + data
+        while end := rest.find(b"\n") + 1:
+            line, rest = rest[:end], rest[end:]
+            if line == b"\r\n":
+                self.complete = True
+                return len(data) - len(rest)
+            if not _TRAILER.fullmatch(line):
+                raise BadRequest(400, "Malformed trailer field")
+        self._trailers = rest
+        self._count(len(data))
+        return len(data)
+
+    def _count(self, framing: int) -> None:
+        self._framing += framing
+        if self._framing > _FRAMING_ALLOWANCE:
             raise BadRequest(400, "Chunk framing outweighs the request's body")
-        return self.complete
 
 
 class Wire:
@@ -145,6 +187,8 @@ class Wire:
         request = self._heads.parse(head)
         length = request.fields.length
         if length > 0:
+            if length > self._config.max_body:
+                raise _too_long(self._config.max_body)
             self._remaining = length
             self.body_ended = False
         elif length == CHUNKED:
@@ -155,14 +199,18 @@ class Wire:
     def _next_request_slowly(self) -> Request | None:
         """A head that has not all come, or one that empty lines may precede."""
         buffer = self.buffer
-        if buffer[:1] in (b"\r", b"\n"):
-            stripped = buffer.lstrip(b"\r\n")
-            if len(buffer) - len(stripped) > _EMPTY_LINES:
+        if buffer.startswith(b"\r\n"):
+            stripped = buffer
+            for _ in range(_EMPTY_LINES):
+                stripped = stripped.removeprefix(b"\r\n")
+            if stripped.startswith(b"\r\n"):
                 raise BadRequest(400, "Too many empty lines before a request line")
-            if not stripped:
+            if stripped in (b"", b"\r"):
                 return None
-            self.buffer = buffer = stripped
+            self.buffer = stripped
             return self.next_request()
+        if buffer == b"\r":
+            return None
         if not buffer:
             return None
         self._heads.check_beginning(buffer, self._searched)
@@ -192,6 +240,8 @@ class Wire:
         if chunks is None or not buffer:
             return b""
         fed = chunks.feed(buffer)
+        if chunks.size > self._config.max_body:
+            raise _too_long(self._config.max_body)
         self.buffer = buffer[fed:]
         if chunks.complete:
             self._chunks = None
@@ -205,6 +255,10 @@ class Wire:
         self._remaining = 0
         self._chunks = None
         self.body_ended = True
+
+
+def _too_long(limit: int) -> BadRequest:
+    return BadRequest(413, f"Content Too Large (more than {limit} bytes)")
 
 
 def plain_answer(status: int, reason: str) -> tuple[bytes, bytes]:

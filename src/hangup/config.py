@@ -62,6 +62,11 @@ class Config:
         "number of a request's header fields",
         least=1,
     )
+    max_body: int = _setting(
+        # waitress's and Apache's own figure (longer: 413).
+        1024**3,
+        "length of a request's body",
+    )
     max_discarded_body: int = _setting(
         # What a handler left unread is read and dropped up to here, so that the connection can be
         # kept; beyond it, a new connection is cheaper. Go's net/http uses the same 256 KiB.
