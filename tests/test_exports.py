@@ -51,6 +51,7 @@ ORDER = [
     "cancelling",
     "_heads",
     "_wire",
+    "_plain_answer",
     "_poller",
     "_streams",
     "_acceptor",

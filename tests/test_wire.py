@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hangup import BadRequest, Config
 from hangup._heads import CHUNKED
-from hangup._wire import Wire, plain_answer
+from hangup._plain_answer import plain_answer
+from hangup._wire import Wire
 
 HOST = b"Host: example.org\r\n"
 

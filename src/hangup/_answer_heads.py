@@ -4,12 +4,10 @@ An application answers with few different heads: the same status and fields come
 they amount to is remembered, for the latest :data:`REMEMBERED` of them; Date alone is added each time.
 """
 
-import functools
 import re
-import time
 from collections.abc import Sequence
 
-__all__ = ["AnswerHead", "answer_head", "http_date"]
+__all__ = ["AnswerHead", "answer_head"]
 
 #: How many heads are remembered: some 256 KiB at the most.
 REMEMBERED = 256
@@ -22,19 +20,6 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _HOP_BY_HOP = frozenset(
     ("keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
-
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-@functools.lru_cache(maxsize=2)
-def http_date(second: int) -> str:
-    """The Date of a whole second (RFC 9110 §5.6.7); formatting it costs more than all else in a head."""
-    at = time.gmtime(second)
-    return (
-        f"{_WEEKDAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]}"
-        f" {at.tm_year} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
-    )
 
 
 class AnswerHead:

@@ -23,11 +23,11 @@ from ._ending import Ending, State
 from ._exchange import Exchange
 from ._heads import CHUNKED, Request, unparsed
 from ._peer import ClientState, Departure
+from ._plain_answer import plain_answer
 from ._poller import EOF, GONE, READABLE, wait_for
 from ._receiver import HEAD_SIZE
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
-from ._wire import plain_answer
 from .exceptions import BadRequest, ClientDisconnected
 from .records import Outcome, Phase
 
@@ -249,6 +249,7 @@ class Connection(Ending):
                     return False
         except BadRequest as refusal:
             self.refusal = refusal
+            self.was_refused = True
             return self._begin(None)
 
     def _begin(self, request: Request | None) -> bool:

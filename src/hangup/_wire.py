@@ -22,7 +22,7 @@ from ._heads import CHUNKED, Heads, Request
 from .config import Config
 from .exceptions import BadRequest
 
-__all__ = ["Wire", "plain_answer"]
+__all__ = ["Wire"]
 
 _HEAD_END = b"\r\n\r\n"
 _RAW_HEAD_END = re.compile(rb"\n\r?\n")
@@ -109,12 +109,13 @@ class _Chunks:
             line, rest = rest[:end], rest[end:]
             if line == b"\r\n":
                 self.complete = True
-                return len(data) - len(rest)
+                break
             if not _TRAILER.fullmatch(line):
                 raise BadRequest(400, "Malformed trailer field")
-        self._trailers = rest
-        self._count(len(data))
-        return len(data)
+        else:
+            self._trailers, rest = rest, b""
+        self._count(len(data) - len(rest))
+        return len(data) - len(rest)
 
     def _count(self, framing: int) -> None:
         self._framing += framing
@@ -259,13 +260,3 @@ class Wire:
 
 def _too_long(limit: int) -> BadRequest:
     return BadRequest(413, f"Content Too Large (more than {limit} bytes)")
-
-
-def plain_answer(status: int, reason: str) -> tuple[bytes, bytes]:
-    """Head and body of a complete answer in plain text, after which the connection closes."""
-    body = f"{status} {reason}\n".encode("latin-1", "replace")
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=iso-8859-1\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("latin-1", "replace"), body

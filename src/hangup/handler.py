@@ -14,8 +14,8 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ._answer_heads import http_date
 from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, of_the_engine
+from ._plain_answer import http_date
 from ._streams import AnswerStream, ClientSocket, RequestStream
 from .client import Client
 from .records import Outcome

@@ -15,9 +15,9 @@ from ._connection import Connection
 from ._exchange import Exchange
 from ._pacer import Pacer
 from ._peer import ClientState
+from ._plain_answer import plain_answer
 from ._poller import new_poller
 from ._watch import Accept, Watch
-from ._wire import plain_answer
 from ._workers import SerialWorkers, Workers
 from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected

@@ -13,11 +13,12 @@ from typing import Any
 
 from ._acceptor import Acceptor
 from ._answer import Answer, FileWrapper, WSGIError
-from ._answer_heads import AnswerHead, answer_head, http_date
+from ._answer_heads import AnswerHead, answer_head
 from ._connection import Connection
 from ._environ import environ_of
 from ._heads import Request
 from ._input import open_input
+from ._plain_answer import http_date
 from ._version import __version__
 from ._watch import Accept, Watch
 from .client import BlankClient
