@@ -57,14 +57,12 @@ class Connection(Ending):
         "blocking",
         "handler",
         "idle_timeout",
-        "refusal",
     )
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool = False) -> None:
         super().__init__(sock, address, watch, raw=raw)
         sock.connection = self
         self.address = address
-        self.refusal: BadRequest | None = None
         self._ended_at = 0.0
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
@@ -249,7 +247,6 @@ class Connection(Ending):
                     return False
         except BadRequest as refusal:
             self.refusal = refusal
-            self.was_refused = True
             return self._begin(None)
 
     def _begin(self, request: Request | None) -> bool:

@@ -21,6 +21,7 @@ from .records import Outcome
 
 if TYPE_CHECKING:
     from ._watch import Watch
+    from .exceptions import BadRequest
 
 __all__ = ["Ending", "State"]
 
@@ -47,7 +48,7 @@ class State(enum.Enum):
 class Ending(Receiver):
     """The last part of a connection's life.  Its owner calls all this, see ``_connection``."""
 
-    __slots__ = ("_budget", "_unsettled", "closes_slowly", "deadline", "pending", "state", "was_refused")
+    __slots__ = ("_budget", "_unsettled", "closes_slowly", "deadline", "pending", "refusal", "state")
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
         super().__init__(sock, address, watch, raw=raw)
@@ -55,8 +56,8 @@ class Ending(Receiver):
         #: What the poller has told since the owner last looked.
         self.pending = 0
         self.deadline = monotonic() + self.config.head_timeout
-        #: Was a request refused? Then more of it may be on its way.
-        self.was_refused = False
+        #: Why the request at hand is refused; more of it may be on its way.
+        self.refusal: BadRequest | None = None
         #: Does closing run code of the program's? Then the watch leaves it to a worker.
         self.closes_slowly = False
         # Bytes that may still be read and dropped, of a body or of a closing connection.
@@ -111,7 +112,7 @@ class Ending(Receiver):
             self._receive_available()  # Its handler counted for itself: is there anything left?
         unread = self.pending or not self._drained or self.wire.buffer or not self.wire.body_ended
         # Who was refused in the middle of a head may be sending still.
-        if not (unread or self._unsettled or self.was_refused):
+        if not (unread or self._unsettled or self.refusal):
             self.close()
             return
         self._budget = LINGER_BYTES
