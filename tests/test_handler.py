@@ -744,3 +744,27 @@ def test_a_program_that_wants_silence_gets_it(
     serving.wait_for_records(3)
     assert not caplog.records
     assert capfd.readouterr().err == ""
+
+
+def test_an_answer_that_ends_while_the_server_drains_says_that_the_connection_closes(
+    serve: Any,
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(hangup.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+            answer(self)
+
+    serving = serve(Slow)
+    with serving.connect() as peer:
+        peer.get("/")
+        assert entered.wait(PATIENCE)
+        serving.engine.drain()
+        go_on.set()
+        response, body = peer.response()
+        assert (body, response.getheader("Connection")) == (b"ok", "close")
+        assert peer.read_to_end() == b""

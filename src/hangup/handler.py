@@ -290,7 +290,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         connection = self._hangup
         if connection is not None and connection.exchange is not None:
             status = connection.exchange.status
-            if not (self._framed or self.close_connection or self._has_no_body(status)):
+            unended = not (self._framed or self._has_no_body(status))
+            if status >= 200 and (unended or connection.watch.draining):
                 self.close_connection = True
             if not self._says_connection and status >= 200 and self.command != "CONNECT":
                 if self.close_connection:
