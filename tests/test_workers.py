@@ -382,3 +382,29 @@ def test_many_clients_with_quick_and_slow_requests_all_get_their_own_answers(ser
         thread.join()
     assert not failures
     assert len(serving.wait_for_records(16 * 60)) == 16 * 60
+
+
+def test_a_request_that_finds_the_queue_full_is_turned_away_at_once(serve: Any) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(hangup.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+            answer(self)
+
+    serving = serve(Slow, config=hangup.Config(max_threads=1, max_queue=1))
+    request = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+    with serving.connect() as first, serving.connect() as waiting, serving.connect() as late:
+        first.send(request)
+        assert entered.wait(PATIENCE)
+        waiting.send(request)
+        until(lambda: len(serving.engine.workers._backlog) == 1, "a request waits")
+        response, _ = late.send(request).response()
+        assert (response.status, response.getheader("Retry-After")) == (503, "1")
+        assert late.read_to_end() == b""
+        go_on.set()
+        assert first.response()[0].status == waiting.response()[0].status == 200
+    assert [record.status for record in serving.wait_for_records(3)] == [503, 200, 200]

@@ -197,15 +197,25 @@ class Connection(Ending):
 
     def _answer_late_head(self) -> None:
         """408 (RFC 9110 §15.5.9), as far as the socket takes it; the watch does not wait."""
-        exchange = self._unfinished_head()
-        head, body = plain_answer(408, "Request Timeout")
-        exchange.status = 408
+        self._answer_at_once(self._unfinished_head(), Outcome.TIMED_OUT, 408, "Request Timeout")
+
+    def turn_away(self) -> None:
+        """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""
+        exchange, self.exchange = self.exchange, None
+        assert exchange is not None
+        self._answer_at_once(exchange, Outcome.REFUSED, 503, "Service Unavailable", "Retry-After: 1")
+
+    def _answer_at_once(
+        self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
+    ) -> None:
+        head, body = plain_answer(status, reason, *fields)
+        exchange.status = status
         exchange.head_out = len(head)
         try:
             exchange.out = _send(self.sock, head + body, DONTWAIT)
         except OSError:
-            pass  # It is late, and does not listen.
-        self._tell(exchange, Outcome.TIMED_OUT)
+            pass  # It does not listen.
+        self._tell(exchange, outcome)
         self.state = State.HANDLED
         self.finish()
 

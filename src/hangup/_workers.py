@@ -78,6 +78,7 @@ class Workers:
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
+        self._max_queue = watch.config.max_queue
         self._idle_timeout = watch.config.thread_idle_timeout
         self._lock = threading.Lock()
         self._followers: list[_Worker] = []
@@ -222,11 +223,16 @@ class Workers:
         """Give the lead away, to run the handler; False if the request must wait instead."""
         self._watch.register(connection)
         with self._lock:
-            if self._busy >= self._max_threads:
+            is_full = self._busy >= self._max_threads
+            may_wait = is_full and len(self._backlog) < self._max_queue
+            if may_wait:
                 self._backlog.put(connection)
-                return False
-            if self._new_leader_locked():
+            elif not is_full and self._new_leader_locked():
                 return True
+        if is_full:
+            if not may_wait:
+                connection.turn_away()
+            return False
         # No thread can be had. Better a watch that pauses than a request that is lost.
         self._handle(me, connection)
         return False
@@ -337,8 +343,13 @@ class SerialWorkers(Workers):
     def _promote(self, _me: _Worker, connection: Connection) -> bool:
         self._watch.register(connection)
         with self._lock:
-            self._backlog.put(connection)
-        self._arrived.release()
+            may_wait = len(self._backlog) < self._max_queue
+            if may_wait:
+                self._backlog.put(connection)
+        if may_wait:
+            self._arrived.release()
+        else:
+            connection.turn_away()
         return False
 
     def interrupt(self) -> None:

@@ -38,6 +38,11 @@ class Config:
         "handlers that may run at one time",
         least=1,
     )
+    max_queue: int = _setting(
+        # More wait for no good: the newest go first by then, and the oldest wait in vain.
+        1024,
+        "requests that wait for a thread (more: 503)",
+    )
     backlog: int = _setting(
         # The standard library's 5 loses connections in any burst; the kernel caps it at somaxconn.
         1024,
