@@ -177,7 +177,7 @@ class Heads:
         else:
             self._check_sizes(line_end + 2, len(buffer) - line_end - 2)
             if line_end >= searched - 1:
-                _split_request_line(buffer[:line_end])
+                _check_request_line(buffer[:line_end])
         # A head whose lines end in bare LF would never meet its CRLF CRLF.
         fresh = buffer[max(0, searched - 1) :]
         if _BARE_LF.search(fresh, 1) or _BARE_CR.search(fresh):
@@ -244,15 +244,14 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
 _remembered_fields = functools.lru_cache(maxsize=REMEMBERED)(_parse_fields)
 
 
-def _split_request_line(line: bytes) -> tuple[str, str, str]:
+def _check_request_line(line: bytes) -> None:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise _bad_request_line(line.decode("latin-1"))
     method, target = match[1].decode(), match[2].decode("latin-1")
-    protocol = _known_version(f"HTTP/{match[3].decode()}.{match[4].decode()}")
+    _known_version(f"HTTP/{match[3].decode()}.{match[4].decode()}")
     if target[0] != "/" or method == "CONNECT":
         _authority(method, target)
-    return method, target, protocol
 
 
 def _authority(method: str, target: str) -> str | None:

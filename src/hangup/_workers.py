@@ -224,18 +224,23 @@ class Workers:
         self._watch.register(connection)
         with self._lock:
             is_full = self._busy >= self._max_threads
-            may_wait = is_full and len(self._backlog) < self._max_queue
-            if may_wait:
-                self._backlog.put(connection)
-            elif not is_full and self._new_leader_locked():
+            if not is_full and self._new_leader_locked():
                 return True
+            waits = is_full and self._wait_locked(connection)
         if is_full:
-            if not may_wait:
+            if not waits:
                 connection.turn_away()
             return False
         # No thread can be had. Better a watch that pauses than a request that is lost.
         self._handle(me, connection)
         return False
+
+    def _wait_locked(self, connection: Connection) -> bool:
+        """Have a request wait for a thread; False if too many do."""
+        if len(self._backlog) >= self._max_queue:
+            return False
+        self._backlog.put(connection)
+        return True
 
     def _take_over(self) -> None:
         with self._lock:
@@ -343,10 +348,8 @@ class SerialWorkers(Workers):
     def _promote(self, _me: _Worker, connection: Connection) -> bool:
         self._watch.register(connection)
         with self._lock:
-            may_wait = len(self._backlog) < self._max_queue
-            if may_wait:
-                self._backlog.put(connection)
-        if may_wait:
+            waits = self._wait_locked(connection)
+        if waits:
             self._arrived.release()
         else:
             connection.turn_away()
