@@ -263,19 +263,6 @@ def test_a_restart_on_hup_loses_no_request_under_load(gunicorn: Any) -> None:
     assert server.stop() == 0
 
 
-def test_tls_is_refused_with_a_word(tmp_path: Path) -> None:
-    (tmp_path / "hello.py").write_text(APP)
-    for name in ("cert", "key"):
-        (tmp_path / name).write_text("")
-    done = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", "hangup.gunicorn.Worker",
-         "--certfile", "cert", "--keyfile", "key", "-b", "127.0.0.1:0", "hello:app"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=3 * PATIENCE, check=False,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "hangup.gunicorn.Worker speaks no TLS" in done.stderr
-
-
 def test_the_parent_may_die(gunicorn: Any) -> None:
     """A worker whose arbiter was killed ends by itself."""
     server = gunicorn().ready()

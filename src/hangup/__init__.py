@@ -8,6 +8,7 @@ from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected, ConfigError, HangupError
 from .files import SimpleHTTPRequestHandler
 from .handler import BaseHTTPRequestHandler
+from .https import HTTPSServer, ThreadingHTTPSServer
 from .httpserver import HTTPServer, ThreadingHTTPServer
 from .records import Outcome, Phase, RequestRecord
 from .wsgi import WSGIError
@@ -23,12 +24,14 @@ __all__ = [
     "Config",
     "ConfigError",
     "Departure",
+    "HTTPSServer",
     "HTTPServer",
     "HangupError",
     "Outcome",
     "Phase",
     "RequestRecord",
     "SimpleHTTPRequestHandler",
+    "ThreadingHTTPSServer",
     "ThreadingHTTPServer",
     "WSGIError",
     "WSGIServer",

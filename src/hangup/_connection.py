@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-_send = socket.socket.send
 _recv = socket.socket.recv
 
 _NEVER = math.inf
@@ -51,11 +50,12 @@ class Connection(Ending):
     """One client's connection.  See this module's text for who may call what, and when."""
 
     __slots__ = (
-        "_ended_at",
+        "_direct",
         "address",
         "answer",
         "blocking",
         "handler",
+        "idle_since",
         "idle_timeout",
     )
 
@@ -63,7 +63,10 @@ class Connection(Ending):
         super().__init__(sock, address, watch, raw=raw)
         sock.connection = self
         self.address = address
-        self._ended_at = 0.0
+        #: When its last answer ended, or when it was opened.
+        self.idle_since = self.deadline - self.config.head_timeout
+        # May the watch read requests from the socket by the shortest way?
+        self._direct = not raw
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
         #: Whatever the front door keeps for this connection between requests.
@@ -89,7 +92,7 @@ class Connection(Ending):
         if flags != READABLE:
             if self._leaves_while_idle(flags):
                 return False
-        elif not begun and wire.body_ended and not self._raw:
+        elif not begun and wire.body_ended and self._direct:
             # By far the most frequent case is written out: one read gives one whole head, and one
             # that is known.
             try:
@@ -212,12 +215,20 @@ class Connection(Ending):
         exchange.status = status
         exchange.head_out = len(head)
         try:
-            exchange.out = _send(self.sock, head + body, DONTWAIT)
+            exchange.out = self._send_now(head + body)
         except OSError:
             pass  # It does not listen.
         self._tell(exchange, outcome)
         self.state = State.HANDLED
         self.finish()
+
+    def prepare(self) -> bool:
+        """What a worker has to do for a connection without a request: here, to close it.
+
+        Returns whether a request is at hand now.
+        """
+        self.close()
+        return False
 
     def _unfinished_head(self) -> Exchange:
         """A head that has begun to come is a request, which ends here."""
@@ -321,7 +332,7 @@ class Connection(Ending):
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        exchange.ended_at = self._ended_at = monotonic()
+        exchange.ended_at = self.idle_since = monotonic()
         exchange.blank_client = None
         if exchange.known_client is not None:
             exchange.known_client.end()
@@ -371,7 +382,7 @@ class Connection(Ending):
                 self._tell_of_unfinished_head()
                 break
             busy = wire.buffer or not wire.body_ended
-            deadline = self._ended_at + (self.config.head_timeout if busy else self.idle_timeout)
+            deadline = self.idle_since + (self.config.head_timeout if busy else self.idle_timeout)
             if (parked := self._park(deadline)) is not None:
                 if parked < self.watch.next_sweep:
                     self.watch.expect(parked)

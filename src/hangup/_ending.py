@@ -78,9 +78,12 @@ class Ending(Receiver):
         self.keep_open = False
         try:
             self.flush()
-            socket.socket.shutdown(self.sock, how)
+            self._shut_socket(how)
         except OSError:
             pass  # It is closed already: that is all that was asked for.
+
+    def _shut_socket(self, how: int) -> None:
+        socket.socket.shutdown(self.sock, how)
 
     def abandon(self) -> None:
         """The handler takes the descriptor for itself."""
@@ -117,7 +120,7 @@ class Ending(Receiver):
             return
         self._budget = LINGER_BYTES
         try:
-            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+            self._shut_socket(socket.SHUT_WR)
         except OSError:
             pass  # RST came first; the next look tells.
         flags, deadline = READABLE, 0.0
@@ -218,4 +221,7 @@ class Ending(Receiver):
         if self.watch.forget(self):
             self.watch.closed(self)
             self._stream = None
-            self.sock.close_descriptor()
+            self._close_socket()
+
+    def _close_socket(self) -> None:
+        self.sock.close_descriptor()

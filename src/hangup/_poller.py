@@ -36,6 +36,7 @@ __all__ = [
     "PollPoller",
     "Poller",
     "fin_after_data",
+    "is_acknowledged",
     "is_established",
     "new_poller",
     "wait_for",
@@ -299,6 +300,21 @@ def is_established(sock: socket.socket) -> bool:
     except (AttributeError, OSError):
         return False
     return state == _TCP_ESTABLISHED
+
+
+# Likewise, of one over which the other side has sent FIN and this one has not.
+_TCP_CLOSE_WAIT = 8
+# tcpi_state and tcpi_unacked, which counts segments.
+_TCP_INFO_UNACKED = struct.Struct("B23xI")
+
+
+def is_acknowledged(sock: socket.socket) -> bool:
+    """Whether the other side has sent FIN, no RST, and has all that was sent; False if unknown."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_UNACKED.size)
+    except (AttributeError, OSError):
+        return False
+    return _TCP_INFO_UNACKED.unpack(info) == (_TCP_CLOSE_WAIT, 0)
 
 
 # tcpi_last_data_recv and tcpi_last_ack_recv, in ms before now (struct tcp_info in linux/tcp.h).

@@ -126,14 +126,14 @@ class Receiver(Sender):
         exchange = self.exchange
         while True:
             try:
-                data = _recv(self.sock, RECEIVE_SIZE, DONTWAIT)
+                data = self._recv_now(RECEIVE_SIZE)
             except BlockingIOError:
                 self._mark_drained()
                 if timeout == 0.0:
                     raise BlockingIOError(errno.EAGAIN, "nothing has come") from None
                 if exchange is not None and exchange.phase is Phase.WORKING:
                     exchange.phase = Phase.BODY
-                if not wait_for(self.sock, select.POLLIN, timeout):
+                if not self._wait_readable(timeout):
                     raise BodyTimeout("timed out") from None
             except OSError as error:
                 raise self._lost(error) from error
@@ -152,10 +152,18 @@ class Receiver(Sender):
         self._left(Departure.FIN, incomplete=incomplete)
         raise ClientDisconnected("the client left before its request was complete")
 
+    def _recv_now(self, size: int) -> bytes:
+        """Up to ``size`` bytes that have come; fewer have drained the socket.  Raises :exc:`OSError`."""
+        return _recv(self.sock, size, DONTWAIT)
+
+    def _wait_readable(self, timeout: float) -> bool:
+        """Block until something has come; False if nothing did for ``timeout`` seconds."""
+        return wait_for(self.sock, select.POLLIN, timeout)
+
     def _receive_available(self) -> bool:
         """One read; False when nothing has come, or the client has left."""
         try:
-            data = _recv(self.sock, RECEIVE_SIZE, DONTWAIT)
+            data = self._recv_now(RECEIVE_SIZE)
         except BlockingIOError:
             self._mark_drained()
             return False

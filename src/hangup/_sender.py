@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ._peer import ClientState, Departure, Peer
-from ._poller import wait_for
+from ._poller import fin_after_data, wait_for
 from ._sendfile import send_file
 from ._streams import ClientSocket
 from .exceptions import ClientDisconnected
@@ -138,13 +138,28 @@ class Sender:
             except IndexError:
                 return  # Its owner has sent it just now.
             try:
-                sent = _send(self.sock, head, DONTWAIT)
+                sent = self._send_now(head)
             except OSError:
                 sent = 0  # A full buffer, or a departed client: its owner will meet it.
             self._rest = head[sent:]
             exchange = self.exchange
             if exchange is not None:
                 exchange.note_sent(head, sent)
+
+    #: Do the bytes on the socket differ from those that are sent, so that nobody may write around it?
+    encrypts = False
+
+    def _send_now(self, data: bytes | memoryview) -> int:
+        """Send what the socket takes at once; return how much that was.  Raises :exc:`OSError`."""
+        return _send(self.sock, data, DONTWAIT)
+
+    def _behind_held(self, data: bytes | memoryview) -> bytes | memoryview:
+        """What to send, now that the head that was held back goes before it."""
+        head = self._take_held()
+        if len(data) <= JOIN_SIZE:
+            return head + data
+        self.send(head)
+        return data
 
     def send(self, data: bytes | memoryview) -> None:
         """Send everything.
@@ -153,11 +168,7 @@ class Sender:
         ``write_timeout`` seconds.
         """
         if self._holding:
-            head = self._take_held()
-            if len(data) > JOIN_SIZE:
-                self.send(head)
-            else:
-                data = head + data
+            data = self._behind_held(data)
         if not data:
             return
         if self.peer.state is _GONE:
@@ -258,6 +269,10 @@ class Sender:
             exchange.note_left()
         self.peer.note(how, leaves=leaves)
         return self.exchange
+
+    def fin_after_data(self) -> float | None:
+        """Seconds between the client's last byte and its FIN; None where that can't be told."""
+        return fin_after_data(self.sock)
 
     def _error(self) -> Departure | None:
         """What the error on the socket means, if there is one; this takes it from there."""

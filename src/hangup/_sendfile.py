@@ -23,6 +23,8 @@ def send_file(connection: "Sender", file: Any, offset: int, count: int | None) -
     Raises :exc:`~hangup.ClientDisconnected` as :meth:`Sender.send` does.
     """
     connection.flush()
+    if connection.encrypts:
+        return _send_pieces(connection, file, offset, count)
     try:
         descriptor = file.fileno()
         os.fstat(descriptor)

@@ -167,7 +167,9 @@ class AnswerStream(io.BufferedIOBase):
             self._connection.flush()
 
     def fileno(self) -> int:
-        # Whoever asks wants to write around us, and may not know of descriptors that don't block.
+        # Whoever asks wants to write around us.
+        if self._connection.encrypts:
+            raise io.UnsupportedOperation("what is written to the descriptor would not be encrypted")
         self._connection.flush()
         return self._connection.sock.fileno()
 

@@ -197,7 +197,12 @@ class Workers:
             if connection is None:
                 self.stop()
                 return None
-            if self._average < QUICK and self._busy < self._max_threads:
+            # What comes without a request is not quick: a TLS handshake, or a program's cleaning up.
+            if (
+                self._average < QUICK
+                and self._busy < self._max_threads
+                and connection.exchange is not None
+            ):
                 table[me] = None
                 self._turn += 1
                 if pacer.asleep:
@@ -237,7 +242,7 @@ class Workers:
 
     def _wait_locked(self, connection: Connection) -> bool:
         """Have a request wait for a thread; False if too many do."""
-        if len(self._backlog) >= self._max_queue:
+        if len(self._backlog) >= self._max_queue and connection.exchange is not None:
             return False
         self._backlog.put(connection)
         return True

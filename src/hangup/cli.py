@@ -123,6 +123,9 @@ def _config_options(command: Any) -> Any:
 @_option("port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0: any.")
 @_option("unix", metavar="PATH", help="Listen on a socket in the file system instead.")
 @_option("fd", type=click.IntRange(min=0), help="Listen on a socket that a parent has opened.")
+@_option("certfile", metavar="FILE", help="Speak TLS, with this certificate (PEM). SIGHUP rereads it.")
+@_option("keyfile", metavar="FILE", help="The certificate's private key, if that is not in --certfile.")
+@_option("keyfile-password", metavar="TEXT", help="What the private key is encrypted with.")
 @_option(
     "access-log",
     default="common",
@@ -172,6 +175,9 @@ def serve_command(app: str, **options: Any) -> None:
             options["port"],
             unix=options["unix"],
             fd=options["fd"],
+            certfile=options["certfile"],
+            keyfile=options["keyfile"],
+            keyfile_password=options["keyfile_password"],
             config=config,
             access_log=options["access_log"],
             grace=options["grace"],

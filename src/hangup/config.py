@@ -83,6 +83,12 @@ class Config:
         "from a connection's first byte, or its opening, to the end of a request's head",
         least=0.01,
     )
+    handshake_timeout: float = _setting(
+        # A handshake is two round trips; five over a bad line, with its losses.
+        10.0,
+        "from a connection's opening to the end of its TLS handshake",
+        least=0.01,
+    )
     keep_alive_timeout: float = _setting(
         # nginx's keepalive_timeout; an idle connection costs memory alone.
         75.0,

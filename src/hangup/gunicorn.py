@@ -25,10 +25,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from gunicorn.http.wsgi import WSGIErrorsWrapper
+from gunicorn.sock import ssl_context
 from gunicorn.workers import base
 
 from ._connection import Connection
 from ._environ import environ_fields
+from ._tls import check_context
 from .config import Config
 from .records import RequestRecord
 from .server import Server
@@ -48,7 +50,12 @@ class _Door(WSGIDoor):
     """Counts requests, where a worker ends after so many."""
 
     def __init__(self, worker: "Worker", app: _App) -> None:
-        super().__init__(app, multiprocess=worker.cfg.workers > 1)
+        cfg = worker.cfg
+        context_of = None
+        if cfg.is_ssl:
+            context = check_context(ssl_context(cfg))  # With gunicorn's own settings and hook.
+            context_of = lambda: context  # noqa: E731
+        super().__init__(app, multiprocess=cfg.workers > 1, context_of=context_of)
         self._base["wsgi.errors"] = WSGIErrorsWrapper(worker.cfg)
         self._worker = worker
         self._numbers = itertools.count(1)
@@ -68,8 +75,6 @@ class Worker(base.Worker):  # type: ignore[misc]
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Say what is asked for in vain."""
-        if cfg.is_ssl:
-            raise RuntimeError("hangup.gunicorn.Worker speaks no TLS: leave that to a proxy before it")
         for name in _UNHEARD_HOOKS:
             if cfg.settings[name].get() is not cfg.settings[name].default:
                 log.warning("%s is not called by hangup.gunicorn.Worker", name)

@@ -6,7 +6,8 @@ runs handlers.
 
 Three kinds of server can't be run by the engine, and are run by the standard library's own loop:
 one whose ``process_request`` the program replaced, since it decides on threads itself; one that
-forks; and one whose sockets are not plain ones (TLS).  Their connections are watched all the same.
+forks; and one whose listening socket is of a class of the program's own.  Plain connections of theirs
+are watched all the same.
 """
 
 import http.server
@@ -14,6 +15,7 @@ import logging
 import os
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from ._connection import Connection
 from ._ending import State
 from ._handling import BEING_MADE, program_logs
 from ._streams import ClientSocket
+from ._tls import ContextOf
 from ._watch import Accept, Watch
 from .adapter import adapt, is_wire_handler
 from .config import Config
@@ -47,7 +50,7 @@ class _HTTPDoor:
         self._raw = not is_wire_handler(server.RequestHandlerClass)
         self._make = adapt(server.RequestHandlerClass)
         self._plain_get = cls.get_request is _OnEngine.get_request
-        self._acceptor = Acceptor(server.socket)
+        self._acceptor = Acceptor(server.socket, server.context_of())
         self._plain_verify = cls.verify_request is socketserver.BaseServer.verify_request
         self._plain_finish = cls.finish_request is _OnEngine.finish_request
         #: What a finish_request of the program's own is to make handlers of, so that they tell of what
@@ -67,13 +70,13 @@ class _HTTPDoor:
         server = self._server
         if self._plain_get:
             sock, address = self._acceptor.accept()
+            connection = self._acceptor.make(sock, address, watch, raw=self._raw)
         else:
             request, address = server.get_request()
             if type(request) is not socket.socket:
                 server.process_foreign(request, address)
                 return None
-            sock = _take_over(request)
-        connection = Connection(sock, address, watch, raw=self._raw)
+            connection = Connection(_take_over(request), address, watch, raw=self._raw)
         if not self._plain_verify and not self._verify(connection):
             return None
         return connection
@@ -212,9 +215,18 @@ class _OnEngine(socketserver.TCPServer):
             or isinstance(self, _FORKING)
             # What it makes of the sockets can't be foreseen: here, too, one connection at a time.
             or (not self._is_threading() and cls.get_request is not _OnEngine.get_request)
-            or type(self.socket) is not socket.socket
+            or not (type(self.socket) is socket.socket or self._speaks_tls())
             or not _serves_http(self.RequestHandlerClass)
         )
+
+    def _speaks_tls(self) -> bool:
+        """Whether a program has wrapped the listening socket: ``context.wrap_socket(server.socket)``."""
+        return type(self.socket) is ssl.SSLSocket and self.socket.server_side
+
+    def context_of(self) -> ContextOf | None:
+        """What gives each connection its TLS context; None where there is no TLS."""
+        sock = self.socket
+        return (lambda: sock.context) if self._speaks_tls() else None  # type: ignore[attr-defined]
 
     def _new_engine(self, *, serial: bool) -> Server:
         self._door = _HTTPDoor(self)
@@ -306,7 +318,18 @@ class _OnEngine(socketserver.TCPServer):
     # -- one request, for loops that are not the engine's
 
     def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection: its socket, and the client's address."""
+        """Accept a connection: its socket, and the client's address.
+
+        Over TLS, the handshake is left to whoever handles the connection: its client may say nothing.
+        """
+        if self._speaks_tls():
+            listener: Any = self.socket
+            descriptor, address = listener._accept()  # noqa: SLF001
+            sock = socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
+            return (
+                listener.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False),
+                address,
+            )
         request, address = super().get_request()
         if (
             type(request) is not socket.socket
@@ -337,12 +360,26 @@ class _OnEngine(socketserver.TCPServer):
         """Run the handler: for the request at hand, or on a thread of its own, for all that come."""
         connection = getattr(request, "connection", None)
         if not isinstance(request, ClientSocket) or connection is None:
+            if isinstance(request, ssl.SSLSocket) and not self._shakes_hands(request):
+                return
             super().finish_request(request, client_address)
         elif not connection.blocking or connection.exchange is not None:
             self._door.answer(connection)
         elif connection.wait_for_next_request():
             assert self._engine is not None
             self._engine.serve_guest(connection)
+
+    def _shakes_hands(self, sock: ssl.SSLSocket) -> bool:
+        """The TLS handshake of a connection that has a thread of its own, or a process."""
+        timeout = sock.gettimeout()
+        try:
+            sock.settimeout(self._config.handshake_timeout)
+            sock.do_handshake()
+            sock.settimeout(timeout)
+        except OSError as error:
+            _log.debug("no TLS handshake: %s", error)
+            return False
+        return True
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection that is done with."""
@@ -387,8 +424,6 @@ def tune_connection(sock: socket.socket) -> None:
 
 def _serves_http(factory: Any) -> bool:
     factory = getattr(factory, "func", factory)
-    stock = http.server.BaseHTTPRequestHandler.__mro__[-3:]
-    del stock
     return not isinstance(factory, type) or hasattr(factory, "parse_request")
 
 

@@ -171,8 +171,9 @@ class Server:
             while True:
                 exchange = connection.exchange
                 if exchange is None:
-                    connection.close()  # It was handed out for that.
-                    return
+                    if not connection.prepare():
+                        return
+                    continue
                 if connection.peer.state is _GONE:
                     connection.drop()
                     return

@@ -19,6 +19,7 @@ from ._environ import environ_of
 from ._heads import Request
 from ._input import open_input
 from ._plain_answer import http_date
+from ._tls import ContextOf
 from ._version import __version__
 from ._watch import Accept, Watch
 from .client import BlankClient
@@ -40,8 +41,10 @@ class WSGIDoor:
         app: Callable[..., Iterable[bytes]],
         *,
         multiprocess: bool = False,
+        context_of: ContextOf | None = None,
     ) -> None:
         self._app = app
+        self._context_of = context_of
         self.known_heads: dict[Any, AnswerHead] = {}
         self.server_line = b"Server: hangup\r\n"
         self._date = (1.0, 0.0, b"")
@@ -55,6 +58,8 @@ class WSGIDoor:
             "wsgi.input_terminated": True,
             "wsgi.file_wrapper": FileWrapper,
         }
+        if context_of is not None:
+            self._base.update({"wsgi.url_scheme": "https", "HTTPS": "on"})
 
     def new_head(self, status: str, headers: list[tuple[str, str]]) -> AnswerHead:
         """A head that is not known."""
@@ -105,14 +110,15 @@ class WSGIDoor:
 
     def acceptor(self, sock: socket.socket) -> Accept:
         """What takes connections from ``sock``; each of their requests will say the same of them."""
-        accept = Acceptor(sock).accept
+        acceptor = Acceptor(sock, self._context_of)
+        accept, make = acceptor.accept, acceptor.make
         address = sock.getsockname()
         name, port = address[:2] if isinstance(address, tuple) else ("localhost", 80)
         port = str(port)
 
         def take(watch: Watch) -> Connection:
             client, address = accept()
-            connection = Connection(client, address, watch)
+            connection = make(client, address, watch)
             peer = connection.peer
             client_port = str(address[1]) if type(address) is tuple else ""
             connection.handler = (peer.host, client_port, name, port, peer.has_left)

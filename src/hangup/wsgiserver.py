@@ -1,9 +1,11 @@
 """A server for one WSGI application: ``hangup serve``, and the same from code."""
 
 import errno
+import logging
 import os
 import signal
 import socket
+import ssl
 import stat
 import sys
 import threading
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, Self
 
+from ._tls import Certificate, ContextOf, check_context
 from .config import Config
 from .exceptions import ConfigError
 from .records import FORMATS, AccessLog, RequestRecord
@@ -28,6 +31,9 @@ GRACE = 30.0
 LAST_REQUEST = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_RENEW: signal.Signals | None = getattr(signal, "SIGHUP", None)
+
+_log = logging.getLogger("hangup")
 
 
 class CannotListen(OSError):
@@ -110,11 +116,11 @@ def _cannot_listen(error: Exception, where: str) -> CannotListen:
     )
 
 
-def shown_address(address: Any) -> str:
+def shown_address(address: Any, scheme: str = "http") -> str:
     """A socket's address, as people write it."""
     if not isinstance(address, tuple):
         return f"unix:{os.fsdecode(address)}"
-    return f"http://{shown(address)}"
+    return f"{scheme}://{shown(address)}"
 
 
 class WSGIServer:
@@ -127,7 +133,10 @@ class WSGIServer:
             ...  # it serves, in threads of its own, until the block is left
 
     ``host`` and ``port`` say where to listen (port 0: any that is free); ``unix`` a path in the file
-    system instead, or ``fd`` a listening socket's descriptor.  ``access_log`` is ``"common"``,
+    system instead, or ``fd`` a listening socket's descriptor.  ``certfile`` has it speak TLS with that
+    certificate, whose private key is in ``keyfile`` if not there too, encrypted with
+    ``keyfile_password`` if at all; ``ssl_context`` has it speak TLS as that
+    :class:`ssl.SSLContext` says.  ``access_log`` is ``"common"``,
     ``"combined"``, ``"json"`` or ``"off"``, and goes to stdout; ``sinks`` are called with the
     :class:`RequestRecord` of each request that has ended.
 
@@ -145,6 +154,10 @@ class WSGIServer:
         unix: str | None = None,
         fd: int | None = None,
         config: Config | None = None,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        keyfile_password: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         access_log: str = "common",
         sinks: Sequence[Callable[[RequestRecord], None]] = (),
     ) -> None:
@@ -153,6 +166,19 @@ class WSGIServer:
         if access_log != "off" and access_log not in FORMATS:
             raise ConfigError(f"access_log must be one of {', '.join(FORMATS)}, off, not {access_log!r}")
         self.config = config or Config(max_threads=DEFAULT_THREADS)
+        self._certificate: Certificate | None = None
+        context_of: ContextOf | None = None
+        if ssl_context is not None:
+            if certfile is not None:
+                raise ConfigError("ssl_context has its certificate: certfile can't be given besides")
+            context = check_context(ssl_context)
+            context_of = lambda: context  # noqa: E731
+        elif certfile is not None:
+            self._certificate = Certificate(certfile, keyfile, keyfile_password)
+            context_of = self._certificate.context
+        elif keyfile is not None:
+            raise ConfigError("keyfile is of no use without certfile")
+        self._scheme = "http" if context_of is None else "https"
         self.socket = bind(host, port, unix=unix, fd=fd, backlog=self.config.backlog)
         self.socket.setblocking(False)
         #: Where it listens: a pair of host and port, or a path.
@@ -160,7 +186,8 @@ class WSGIServer:
         self._path = unix if fd is None else None
         tune_listener(self.socket, self.config)
         log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
-        self.engine = Server(WSGIDoor(app), self.config, sinks=sinks, access_sink=log)
+        door = WSGIDoor(app, context_of=context_of)
+        self.engine = Server(door, self.config, sinks=sinks, access_sink=log)
         self._started = False
         # Released by whoever wants it to stop. A lock and no Event, which a signal's handler must not
         # set: it may run in the middle of that event's own wait.
@@ -175,7 +202,21 @@ class WSGIServer:
     @property
     def url(self) -> str:
         """Where it listens, as people write it."""
-        return shown_address(self.address)
+        return shown_address(self.address, self._scheme)
+
+    @property
+    def can_reload(self) -> bool:
+        """Whether there are files of a certificate to read again."""
+        return self._certificate is not None
+
+    def reload_certificate(self) -> None:
+        """Read the certificate's files again, for the connections that are accepted from now on.
+
+        Raises :exc:`hangup.ConfigError` if they can't be used; what was read before serves on then.
+        """
+        if self._certificate is None:
+            raise ConfigError("there is no certfile to read again")
+        self._certificate.reload()
 
     def start(self) -> None:
         """Start to serve, in threads of its own."""
@@ -240,7 +281,7 @@ def serve(
     other arguments are those of :class:`WSGIServer`.
 
     After the first signal nothing is accepted any more, and requests in progress are finished.  A
-    second one ends the process at once.
+    second one ends the process at once.  With a ``certfile``, SIGHUP has it read again.
     """
     server = WSGIServer(app, host, port, **options)
     handlers: dict[signal.Signals, Any] = {}
@@ -253,6 +294,10 @@ def serve(
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             handlers[number] = signal.signal(number, stop)
+    if handlers and server.can_reload and _RENEW is not None:
+        renewing = signal.signal(_RENEW, lambda _signal, _frame: _renew(server))
+    else:
+        renewing = None
     try:
         server.start()
         if ready is not None:
@@ -262,3 +307,14 @@ def serve(
         server.close(grace)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        if renewing is not None and _RENEW is not None:
+            signal.signal(_RENEW, renewing)
+
+
+def _renew(server: WSGIServer) -> None:
+    try:
+        server.reload_certificate()
+    except ConfigError as error:
+        _log.error("the certificate was not renewed: %s", error)
+    else:
+        _log.info("the certificate has been read again")

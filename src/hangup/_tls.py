@@ -1,0 +1,102 @@
+"""TLS contexts: what makes a listener speak TLS, and how that is renewed.
+
+A listener asks for its context at each connection that it accepts, so a certificate that was loaded
+anew serves the next one, and those that are open keep theirs.
+"""
+
+import os
+import ssl
+from collections.abc import Callable, Sequence
+
+from .exceptions import ConfigError
+
+__all__ = ["Certificate", "ContextOf", "check_context", "server_context"]
+
+#: Gives the context for the next connection.
+ContextOf = Callable[[], ssl.SSLContext]
+
+_Path = str | os.PathLike[str]
+
+# What OpenSSL says, and what a person can do about it.
+_REASONS = {
+    "KEY_VALUES_MISMATCH": "it doesn't belong to the certificate",
+    "NO_START_LINE": "there is nothing in PEM form in it",
+    "BAD_DECRYPT": "its password is another one",
+    "BAD_PASSWORD_READ": "its password is another one",
+    "EE_KEY_TOO_SMALL": "its key is too short to be secure",
+    "CA_MD_TOO_WEAK": "its signature is too weak to be secure",
+}
+
+
+def server_context(
+    certfile: _Path,
+    keyfile: _Path | None = None,
+    password: str | None = None,
+    *,
+    alpn_protocols: Sequence[str] = ("http/1.1",),
+) -> ssl.SSLContext:
+    """A context for servers, with this certificate: TLS 1.2 or newer, and no renegotiation.
+
+    ``keyfile`` is the private key's, if that does not stand in ``certfile``; ``password`` decrypts it.
+    Raises :exc:`hangup.ConfigError`, which says which file can't be used, and why.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9325 §3.5: costs the server more than the client
+    context.set_alpn_protocols(list(alpn_protocols))
+    key = os.fspath(keyfile if keyfile is not None else certfile)
+    for path in dict.fromkeys((os.fspath(certfile), key)):
+        _check_readable(path)
+
+    def ask() -> str:
+        if password is None:  # OpenSSL would ask at the terminal, where there may be none.
+            raise ConfigError(f"the private key in {key} is encrypted, and there is no password for it")
+        return password
+
+    try:
+        context.load_cert_chain(certfile, keyfile, ask)
+    except ssl.SSLError as error:
+        reason = _REASONS.get(error.reason or "", error.reason or "it is no private key in PEM form")
+        which = os.fspath(certfile) if error.reason in ("NO_START_LINE", "EE_KEY_TOO_SMALL") else key
+        raise ConfigError(f"can't use {which} for TLS: {reason}") from None
+    return context
+
+
+def _check_readable(path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror}") from None
+
+
+def check_context(context: object) -> ssl.SSLContext:
+    """``context``, if a server can use it.  Raises :exc:`hangup.ConfigError`."""
+    if not isinstance(context, ssl.SSLContext):
+        raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {context!r}")
+    if context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise ConfigError(
+            "ssl_context is one for clients: ssl.PROTOCOL_TLS_SERVER makes one for servers"
+        )
+    return context
+
+
+class Certificate:
+    """A certificate in files, and the context made of them.
+
+    ``_context`` is replaced as a whole, and any thread reads it.
+    """
+
+    def __init__(
+        self, certfile: _Path, keyfile: _Path | None = None, password: str | None = None
+    ) -> None:
+        self._files = (certfile, keyfile, password)
+        self.reload()
+
+    def context(self) -> ssl.SSLContext:
+        """The context for the next connection."""
+        return self._context
+
+    def reload(self) -> None:
+        """Read the files.  Raises :exc:`hangup.ConfigError`; what was read before serves on then."""
+        self._context = server_context(*self._files)
