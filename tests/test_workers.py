@@ -134,7 +134,8 @@ def until_silent(sock: socket.socket, seconds: float = 0.08) -> float:
 def test_a_half_closed_client_that_waited_is_answered(serve: Any, with_body: bool) -> None:
     """FIN that came with the request's last byte, however long the request has waited by then."""
     gate = Gate()
-    serving = serve(gate.handler(), config=Config(max_threads=1))
+    # Without body_ahead it waits for a thread while its body comes.
+    serving = serve(gate.handler(), config=Config(max_threads=1, body_ahead=0))
     first = serving.connect().get("/slow")
     gate.wait()
     backlog = serving.engine.workers._backlog

@@ -195,6 +195,7 @@ class Answer:
             fields.keep_alive
             and not head.closes
             and framing != _UNTIL_CLOSE
+            and connection.keep_open
             and not connection.watch.draining
             # Its body may never come: it may be waiting to be asked for it (RFC 9110 §10.1.1).
             and not (fields.expects_continue and not self._exchange.body_in)
@@ -260,6 +261,7 @@ class Answer:
             and type(block) is bytes
             and head.is_plain
             and head.length <= JOIN_SIZE
+            and self._connection.keep_open
             and not self._connection.watch.draining
         ):
             # What all of _begin comes to in that case.

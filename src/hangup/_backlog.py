@@ -13,17 +13,19 @@ from ._peer import ClientState
 
 __all__ = ["Backlog"]
 
-# Seconds. A wait that a person doesn't notice; beyond it, the queue grows faster than it is served.
-LONG_WAIT = 0.1
 # Seconds. A FIN within this time of the last byte came with it: a half-closed client sends its request
 # and FIN at once and then waits for the answer. A later one is a departure.
 HALF_CLOSE_GRACE = 0.05
 
 
 class Backlog:
-    """The waiting requests.  Its owner's lock guards it."""
+    """The waiting requests.  Its owner's lock guards it.
 
-    def __init__(self) -> None:
+    ``long_wait`` is how long the oldest may have waited, in seconds, before the newest go first.
+    """
+
+    def __init__(self, long_wait: float) -> None:
+        self._long_wait = long_wait
         # In the order of arrival; a dict, so that one in the middle can go cheaply.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
 
@@ -51,7 +53,7 @@ class Backlog:
         if not waiting:
             return None
         exchange = next(iter(waiting)).exchange
-        long = exchange is not None and monotonic() - exchange.ready_at > LONG_WAIT
+        long = exchange is not None and monotonic() - exchange.ready_at > self._long_wait
         return waiting.popitem(last=long)[0]
 
 

@@ -12,24 +12,24 @@ What others may touch
     under the same lock, when it parks.  So no event is lost in between.
 """
 
-import math
 import select
 import socket
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._ending import Ending, State
+from ._arrival import Arrival
+from ._ending import State
 from ._exchange import Exchange
-from ._heads import CHUNKED, Request, unparsed
+from ._heads import CHUNKED, Request
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
 from ._poller import EOF, GONE, READABLE, wait_for
 from ._receiver import HEAD_SIZE
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
-from .exceptions import BadRequest, ClientDisconnected
-from .records import Outcome, Phase
+from .exceptions import ClientDisconnected
+from .records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,20 +40,18 @@ __all__ = ["Connection"]
 
 _recv = socket.socket.recv
 
-_NEVER = math.inf
 # Enum members by global names, for their cost: see _exchange.
 _IDLE, _HANDLED = State.IDLE, State.HANDLED
 _OPEN = ClientState.OPEN
 
 
-class Connection(Ending):
+class Connection(Arrival):
     """One client's connection.  See this module's text for who may call what, and when."""
 
     __slots__ = (
         "_direct",
         "address",
         "answer",
-        "blocking",
         "handler",
         "idle_since",
         "idle_timeout",
@@ -67,8 +65,6 @@ class Connection(Ending):
         self.idle_since = self.deadline - self.config.head_timeout
         # May the watch read requests from the socket by the shortest way?
         self._direct = not raw
-        #: Does one thread keep it as long as it lasts, and wait for each request?
-        self.blocking = False
         #: Whatever the front door keeps for this connection between requests.
         self.handler: Any = None
         #: Answers the request at hand and ends its exchange, without a detour through the door.
@@ -122,10 +118,16 @@ class Connection(Ending):
         elif not self.keep_open:
             self.state = _HANDLED  # by the watch itself
             self.finish()
-        elif self.wire.buffer and not begun:
-            self.deadline = monotonic() + self.config.head_timeout
+        elif self._coming is not None or (self.wire.buffer and not begun):
+            self.deadline = self._patience()
             if self.deadline < self.watch.next_sweep:
                 self.watch.expect(self.deadline)
+
+    def _patience(self) -> float:
+        """Until when a request that has begun to come must have come further."""
+        if self._coming is not None:
+            return self.body_deadline()
+        return monotonic() + self.config.head_timeout
 
     def _leaves_while_idle(self, flags: int) -> bool:
         """FIN or worse came; True if that is the end.
@@ -193,19 +195,17 @@ class Connection(Ending):
             self._settle(Outcome.ANSWERED)
             self.retire()
         elif self.state is State.IDLE:
-            if self.wire.buffer and self.wire.body_ended:
-                self._answer_late_head()
-            else:
+            exchange = self._unfinished()
+            if exchange is None:
                 self.retire()
-
-    def _answer_late_head(self) -> None:
-        """408 (RFC 9110 §15.5.9), as far as the socket takes it; the watch does not wait."""
-        self._answer_at_once(self._unfinished_head(), Outcome.TIMED_OUT, 408, "Request Timeout")
+            else:
+                # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
+                self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
 
     def turn_away(self) -> None:
         """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""
         exchange, self.exchange = self.exchange, None
-        assert exchange is not None
+        assert exchange is not None  # What has none waits, however many do.
         self._answer_at_once(exchange, Outcome.REFUSED, 503, "Service Unavailable", "Retry-After: 1")
 
     def _answer_at_once(
@@ -230,72 +230,12 @@ class Connection(Ending):
         self.close()
         return False
 
-    def _unfinished_head(self) -> Exchange:
-        """A head that has begun to come is a request, which ends here."""
-        exchange = Exchange(unparsed(self.wire.buffer))
-        exchange.phase = exchange.left_phase = Phase.HEAD
-        return exchange
-
     def _end_unanswered(self) -> None:
         """Close an idle connection, whose client has left."""
-        self._tell_of_unfinished_head()
+        self._tell_of_unfinished()
         self.retire()
 
-    def _tell_of_unfinished_head(self) -> None:
-        if self.wire.buffer and self.wire.body_ended:
-            self._tell(self._unfinished_head(), Outcome.LEFT)
-
-    # -- requests in
-
-    def advance(self) -> bool:
-        """Whether a request is at hand.  Reads what has come, and never waits.
-
-        Owner only.  What the previous handler left of its request's body is discarded on the way.
-        A request that must be refused is at hand too: :attr:`refusal` holds the answer.
-        """
-        wire = self.wire
-        try:
-            while True:
-                if wire.buffer and (wire.body_ended or self._discard_body()):
-                    if self._raw:
-                        if wire.has_raw_head():
-                            return self._begin(None)
-                    else:
-                        request = wire.next_request()
-                        if request is not None:
-                            return self._begin(request)
-                if self._drained or not self._receive_available():
-                    return False
-        except BadRequest as refusal:
-            self.refusal = refusal
-            return self._begin(None)
-
-    def _begin(self, request: Request | None) -> bool:
-        self.request = request
-        self.exchange = Exchange(request or self._guess())
-        self.keep_open = True
-        self.deadline = _NEVER
-        self.state = _HANDLED
-        return True
-
-    def _guess(self) -> Request:
-        """What is known of a request that somebody else will parse, or that is refused."""
-        words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split() if self._raw else ()
-        return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
-
-    def _discard_body(self) -> bool:
-        """Drop what has come of an unread body; True at its end."""
-        wire = self.wire
-        try:
-            while data := wire.read_body():
-                self._budget -= len(data)
-        except BadRequest:
-            self._budget = -1
-        if not wire.body_ended and self._budget < wire.body_remaining:
-            # Its request has been answered: there is nothing more to say, only to close.
-            self.keep_open = False
-            self._drained = True
-        return wire.body_ended
+    # -- requests
 
     def wait_for_next_request(self) -> bool:
         """Block until a request is at hand; False if the client left, or was idle for too long.
@@ -379,10 +319,14 @@ class Connection(Ending):
             if (wire.buffer or not self._drained) and self.advance():
                 return True
             if self.peer.state is not _OPEN:
-                self._tell_of_unfinished_head()
+                self._tell_of_unfinished()
                 break
-            busy = wire.buffer or not wire.body_ended
-            deadline = self.idle_since + (self.config.head_timeout if busy else self.idle_timeout)
+            if self._coming is not None:
+                deadline = self.body_deadline()
+            elif wire.buffer or not wire.body_ended:
+                deadline = self.idle_since + self.config.head_timeout
+            else:
+                deadline = self.idle_since + self.idle_timeout
             if (parked := self._park(deadline)) is not None:
                 if parked < self.watch.next_sweep:
                     self.watch.expect(parked)
@@ -400,7 +344,7 @@ class Connection(Ending):
         # Not a `with`, which costs twice as much.
         watch.lock.acquire()
         try:
-            if watch.draining:
+            if watch.draining and self._coming is None:
                 self.keep_open = self.keep_open and bool(watch.drained_at)
                 deadline = min(deadline, watch.drained_at)
             if not self.keep_open:

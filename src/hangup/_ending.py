@@ -53,6 +53,7 @@ class Ending(Receiver):
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
         super().__init__(sock, address, watch, raw=raw)
         self.state = State.IDLE
+        watch.opened += 1
         #: What the poller has told since the owner last looked.
         self.pending = 0
         self.deadline = monotonic() + self.config.head_timeout
@@ -198,6 +199,16 @@ class Ending(Receiver):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             self._tell(exchange, Outcome.LEFT)
+
+    def has_news(self) -> bool:
+        """Whether something has come that nobody has read, FIN included."""
+        try:
+            _recv(self.sock, 1, DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def close_at_the_end(self) -> None:
         """Close a connection that nobody will handle or watch any more, and tell what is to be told."""

@@ -121,6 +121,7 @@ class Heads:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._small = min(config.max_head, config.max_field)
         #: Requests by their heads: those without a body alone.
         self.known: dict[bytes, Request] = {}
 
@@ -134,8 +135,9 @@ class Heads:
             return request
         line_end = head.index(b"\r\n")
         config = self._config
-        if len(head) > config.max_head or line_end > config.max_request_line:
+        if len(head) > self._small or line_end > config.max_request_line:
             self._check_sizes(line_end + 2, len(head) - line_end - 2)
+            self._check_fields(head, line_end + 2)
         match = _REQUEST_LINE.match(head, 0, line_end)
         if match is None or match.end() != line_end:
             raise _bad_request_line(head[:line_end].decode("latin-1"))
@@ -176,6 +178,7 @@ class Heads:
                 raise BadRequest(400, f"Bad request syntax ({_shown(buffer)})")
         else:
             self._check_sizes(line_end + 2, len(buffer) - line_end - 2)
+            self._check_fields(buffer, line_end + 2)
             if line_end >= searched - 1:
                 _check_request_line(buffer[:line_end])
         # A head whose lines end in bare LF would never meet its CRLF CRLF.
@@ -188,6 +191,11 @@ class Heads:
             raise BadRequest(414, "Request-URI Too Long")
         if fields > self._config.max_head + len(b"\r\n\r\n"):
             raise BadRequest(431, "Request Header Fields Too Large")
+
+    def _check_fields(self, head: bytes, start: int) -> None:
+        limit = self._config.max_field
+        if len(head) - start > limit and max(map(len, head[start:].split(b"\r\n"))) > limit:
+            raise BadRequest(431, "Request Header Field Too Large")
 
 
 def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:

@@ -23,6 +23,7 @@ import os
 import select
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -35,12 +36,21 @@ __all__ = [
     "KqueuePoller",
     "PollPoller",
     "Poller",
+    "bytes_queued",
     "fin_after_data",
     "is_acknowledged",
     "is_established",
     "new_poller",
     "wait_for",
 ]
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # pragma: no cover - Windows
+    _TIOCOUTQ = None
+else:
+    _TIOCOUTQ = getattr(termios, "TIOCOUTQ", None)
 
 # The numbers of epoll, whose events are then passed on untouched.
 READABLE = 0x001
@@ -287,6 +297,17 @@ def wait_for(sock: socket.socket, events: int, timeout: float) -> bool:
     poll = select.poll()
     poll.register(sock, events)
     return bool(poll.poll(timeout * 1000))
+
+
+def bytes_queued(sock: socket.socket) -> int:
+    """Bytes that were sent and that the other side has not acknowledged; 0 where that can't be told."""
+    if _TIOCOUTQ is None:
+        return 0
+    try:
+        found = fcntl.ioctl(sock.fileno(), _TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):
+        return 0
+    return int.from_bytes(found, sys.byteorder)
 
 
 # tcpi_state, the first byte of struct tcp_info, of a connection that neither side has closed or reset.

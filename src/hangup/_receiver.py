@@ -6,6 +6,7 @@ Used by the connection's owner alone.
 import errno
 import select
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._peer import ClientState, Departure
@@ -17,6 +18,7 @@ from .exceptions import BodyTimeout, ClientDisconnected
 from .records import Phase
 
 if TYPE_CHECKING:
+    from ._exchange import Exchange
     from ._heads import Request
     from ._watch import Watch
 
@@ -37,7 +39,16 @@ class Receiver(Sender):
     A *raw* connection gives its handler every byte, and lets it parse for itself.
     """
 
-    __slots__ = ("_drained", "_raw", "_stream", "keep_open", "request", "wire")
+    __slots__ = (
+        "_drained",
+        "_raw",
+        "_stream",
+        "_waited",
+        "_waited_for",
+        "keep_open",
+        "request",
+        "wire",
+    )
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
         super().__init__(sock, address, watch)
@@ -49,6 +60,8 @@ class Receiver(Sender):
         self._stream: RequestStream | None = None
         #: Whether all has been read that had come when somebody last looked.
         self._drained = False
+        # Seconds that the client of a request was waited for, and of which one: it began then.
+        self._waited = self._waited_for = 0.0
 
     @property
     def is_raw(self) -> bool:
@@ -133,8 +146,10 @@ class Receiver(Sender):
                     raise BlockingIOError(errno.EAGAIN, "nothing has come") from None
                 if exchange is not None and exchange.phase is Phase.WORKING:
                     exchange.phase = Phase.BODY
-                if not self._wait_readable(timeout):
+                began = monotonic()
+                if not self._wait_readable(self._allowed(exchange, timeout)):
                     raise BodyTimeout("timed out") from None
+                self._waited += monotonic() - began
             except OSError as error:
                 raise self._lost(error) from error
             else:
@@ -151,6 +166,21 @@ class Receiver(Sender):
         incomplete = not self._raw and not self.wire.body_ended
         self._left(Departure.FIN, incomplete=incomplete)
         raise ClientDisconnected("the client left before its request was complete")
+
+    def _allowed(self, exchange: "Exchange | None", timeout: float) -> float:
+        """Seconds that may pass before the next byte.
+
+        A body's client is waited for ``timeout`` in all, and for the time that what has come of it takes
+        at ``min_rate``: one byte a second would hold this thread for as long as it likes.
+        """
+        rate = self.config.min_rate
+        if exchange is None or not rate:
+            return timeout
+        if exchange.answer_began if self._raw else self.wire.body_ended:
+            return timeout  # It reads another protocol.
+        if self._waited_for != exchange.ready_at:
+            self._waited_for, self._waited = exchange.ready_at, 0.0
+        return max(0.0, min(timeout, timeout + exchange.body_in / rate - self._waited))
 
     def _recv_now(self, size: int) -> bytes:
         """Up to ``size`` bytes that have come; fewer have drained the socket.  Raises :exc:`OSError`."""

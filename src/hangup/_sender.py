@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ._peer import ClientState, Departure, Peer
-from ._poller import fin_after_data, wait_for
+from ._poller import bytes_queued, fin_after_data, wait_for
 from ._sendfile import send_file
 from ._streams import ClientSocket
 from .exceptions import ClientDisconnected
@@ -223,9 +223,15 @@ class Sender:
 
     def _wait_writable(self) -> None:
         timeout = self.config.write_timeout if self.io_timeout is None else self.io_timeout
-        if not wait_for(self.sock, select.POLLOUT, timeout):
-            self._left(Departure.WRITE_TIMEOUT)
-            raise ClientDisconnected(f"the client read nothing for {timeout:g} s", errno.ETIMEDOUT)
+        # There is room when a third of the kernel's buffer is free, and that may be megabytes. Whether
+        # the client reads meanwhile, and how fast, is told by what is still in there.
+        queued = bytes_queued(self.sock)
+        while not wait_for(self.sock, select.POLLOUT, timeout):
+            left = bytes_queued(self.sock)
+            if queued - left < max(1.0, self.config.min_rate * timeout):
+                self._left(Departure.WRITE_TIMEOUT)
+                raise ClientDisconnected(f"the client read too little in {timeout:g} s", errno.ETIMEDOUT)
+            queued = left
 
     def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
         """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""

@@ -4,7 +4,6 @@ It polls, accepts, receives heads, notices departures, keeps the deadlines, and 
 connection at a time that has a request at hand.  It never runs a handler.
 """
 
-import errno
 import logging
 import math
 import socket
@@ -18,6 +17,7 @@ from ._connection import Connection
 from ._ending import Ending, State
 from ._exchange import Exchange
 from ._heads import Heads
+from ._listener import Accept, Listener, room
 from ._poller import READABLE, Poller, is_established
 from .config import Config
 from .records import RequestRecord
@@ -26,23 +26,15 @@ if TYPE_CHECKING:
     from ._callbacks import Callbacks
     from ._pacer import Pacer
 
-__all__ = ["Accept", "Listener", "Watch"]
+__all__ = ["Accept", "Watch"]
 
 _log = logging.getLogger("hangup")
 
-# Connections that are accepted in one go, at the most. It is one, so that a quiet server makes no call
-# in vain, and doubles for as long as the listener is ready again within ACCEPT_BUSY seconds.
-ACCEPT_AT_ONCE = 16
-ACCEPT_BUSY = 0.0005
 # And at the very end, lest what the kernel has accepted in the server's name be reset.
 ACCEPT_LAST = 4096
-# Seconds that accepting pauses when the system has no descriptor or memory left to give.
-ACCEPT_PAUSE = 0.1
-
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-
-#: Takes one connection from a listening socket; returns None if it is not wanted. Raises OSError.
-Accept = Callable[["Watch"], "Connection | None"]
+# When there is no room, so many of the idle connections are closed in one go: one in 64 of all that may
+# be open, for looking at them all is dear.
+ROOM_SHARE = 64
 
 
 class _Watched(Protocol):
@@ -53,56 +45,6 @@ class _Watched(Protocol):
     def on_ready(self, flags: int) -> bool: ...
 
     def on_deadline(self) -> None: ...
-
-
-class Listener:
-    """A listening socket, and how to take connections from it.  The watching thread's alone."""
-
-    def __init__(self, sock: socket.socket, accept: Accept, watch: "Watch") -> None:
-        self.sock = sock
-        self.deadline = math.inf
-        self._accept = accept
-        self._watch = watch
-        self._at_once = 1
-        self._looked_at = 0.0
-
-    def on_ready(self, _flags: int) -> bool:
-        """Accept what has come."""
-        now = monotonic()
-        busy = now - self._looked_at < ACCEPT_BUSY
-        self._looked_at = now
-        self._at_once = min(self._at_once * 2, ACCEPT_AT_ONCE) if busy else 1
-        self.accept(self._at_once)
-        return False
-
-    def accept(self, most: int) -> None:
-        """Accept connections, for as long as there are some."""
-        watch = self._watch
-        for _ in range(most):
-            try:
-                connection = self._accept(watch)
-            except BlockingIOError:
-                self._at_once = 1
-                break
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._pause(error)
-                # Anything else befell that one connection, before it was accepted.
-                break
-            if connection is not None:
-                watch.add(connection)
-
-    def _pause(self, error: OSError) -> None:
-        """The backlog keeps the rest; by then a descriptor may be free."""
-        _log.warning("accepting pauses: %s", error)
-        self._watch.poller.remove(self.sock)
-        self.deadline = monotonic() + ACCEPT_PAUSE
-        self._watch.expect(self.deadline)
-
-    def on_deadline(self) -> None:
-        """The pause is over."""
-        self.deadline = math.inf
-        self._watch.poller.add_listener(self.sock)
 
 
 class _Waker:
@@ -166,6 +108,8 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
+        #: Whether threads are so few that none should wait for a slow client.
+        self.is_scarce: Callable[[], bool] = lambda: False
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
@@ -173,6 +117,12 @@ class Watch:
         self.next_sweep = math.inf
         self._stopped = False
         self._expecting = False
+        #: How many connections may be open; how many were opened, which the thread that accepts counts,
+        #: and how many of them are gone, which ``lock`` guards.
+        self.most = config.max_connections or room()
+        self.opened = self.gone = 0
+        #: Listeners that wait for room. The leader's.
+        self.paused: set[Listener] = set()
         #: Nobody watches any more: a connection that is done closes at once.
         self.ended = False
 
@@ -209,6 +159,8 @@ class Watch:
 
     def _poll(self) -> None:
         timeout = None
+        if self.paused:
+            self._resume()
         if self._expecting or self.next_sweep != math.inf:
             timeout = self.next_sweep - monotonic()
             if self._expecting or timeout <= 0:
@@ -222,6 +174,12 @@ class Watch:
             entry = entries.get(descriptor)
             if entry is not None:
                 ready.append((entry, flags))
+
+    def _resume(self) -> None:
+        """End the pauses of accepting, if a connection has closed since they began."""
+        for listener in list(self.paused):
+            if self.gone > listener.gone_before and self.opened - self.gone < self.most:
+                listener.on_deadline()
 
     def _sweep(self) -> float:
         """Call on those whose deadline has passed; return when to do so again."""
@@ -253,6 +211,24 @@ class Watch:
         if connection.deadline < self.next_sweep:
             self.next_sweep = connection.deadline
 
+    def make_room(self) -> bool:
+        """Close some idle connections, those first that have been idle for longest; True if it helps.
+
+        One whose client has just sent something is none of them.
+        """
+        idle = [
+            entry
+            for entry in self._entries.values()
+            if isinstance(entry, Connection) and entry.state is State.IDLE and entry.is_quiet
+        ]
+        idle.sort(key=lambda connection: connection.idle_since)
+        wanted = max(1, len(idle) // ROOM_SHARE)
+        for connection in idle:
+            if wanted and not connection.has_news():
+                wanted -= 1
+                connection.retire()
+        return self.opened - self.gone < self.most
+
     def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
@@ -274,10 +250,13 @@ class Watch:
                 # At once, and here: a client that connects now is refused, and not kept waiting.
                 listener.accept(ACCEPT_LAST)
                 listener.sock.close()
+        self.paused.clear()
         if listeners:
             for entry in list(self._entries.values()):
                 if isinstance(entry, Connection) and entry.state is State.IDLE:
-                    if self.drained_at:
+                    if entry.body_is_coming:
+                        pass  # A request that was accepted, and has its own deadline.
+                    elif self.drained_at:
                         entry.deadline = min(entry.deadline, self.drained_at)
                     else:
                         entry.retire()
@@ -323,6 +302,7 @@ class Watch:
             if connection.state is State.CLOSED:
                 return False
             connection.state = State.CLOSED
+            self.gone += 1
             watched, connection.watched = connection.watched, False
             if watched:
                 self._entries.pop(connection.sock.fileno(), None)
@@ -337,7 +317,7 @@ class Watch:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
-        if self.draining:
+        if self.draining or self.paused:
             self.poller.wake()
 
     def tell(self, record: RequestRecord, exchange: Exchange) -> None:

@@ -238,18 +238,40 @@ class Wire:
             self.buffer = buffer[len(data) :]
             return data
         chunks = self._chunks
-        if chunks is None or not buffer:
+        if chunks is None:
             return b""
-        fed = chunks.feed(buffer)
-        if chunks.size > self._config.max_body:
-            raise _too_long(self._config.max_body)
-        self.buffer = buffer[fed:]
+        self._decode(chunks)
         if chunks.complete:
             self._chunks = None
             self.body_ended = True
         data = b"".join(chunks.data)
         chunks.data.clear()
         return data
+
+    def _decode(self, chunks: _Chunks) -> None:
+        buffer = self.buffer
+        if buffer and not chunks.complete:
+            fed = chunks.feed(buffer)
+            if chunks.size > self._config.max_body:
+                raise _too_long(self._config.max_body)
+            self.buffer = buffer[fed:]
+
+    def body_at_hand(self, enough: int) -> bool:
+        """Whether all of the body has come that is still to be read, or ``enough`` bytes of it.
+
+        Raises :exc:`BadRequest` for malformed chunks.
+        """
+        chunks = self._chunks
+        if chunks is None:
+            return len(self.buffer) >= min(self._remaining, enough)
+        self._decode(chunks)
+        return chunks.complete or chunks.size >= enough
+
+    @property
+    def body_come(self) -> int:
+        """How many bytes of the body have come, if none has been read yet."""
+        chunks = self._chunks
+        return min(len(self.buffer), self._remaining) if chunks is None else chunks.size
 
     def forget_body(self) -> None:
         """What follows belongs to another protocol (101, CONNECT): it is no body."""

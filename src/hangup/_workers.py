@@ -75,6 +75,7 @@ class Workers:
     ) -> None:
         self._watch = watch
         watch.on_left = self._client_left
+        watch.is_scarce = self._is_scarce
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
@@ -84,7 +85,7 @@ class Workers:
         self._followers: list[_Worker] = []
         self._threads: set[_Worker] = set()
         self._busy = 0
-        self._backlog = Backlog()
+        self._backlog = Backlog(watch.config.long_wait)
         self._started = 0
         self._stopped = False
         self._table: dict[_Worker, None] = {}
@@ -96,6 +97,13 @@ class Workers:
         self._held_seen: set[Exchange] = set()
 
     # -- from outside
+
+    def _is_scarce(self) -> bool:
+        """Whether half of the permitted handlers run, or will with the next one.
+
+        Without the lock: that number may have changed anyhow before anybody acts on it.
+        """
+        return self._busy >= self._max_threads // 2
 
     def start(self) -> None:
         """Start the first leader.  Raises :exc:`RuntimeError` if no thread can be had."""

@@ -11,6 +11,7 @@ import click
 
 from . import __version__
 from ._demo import run_demo
+from ._listener import raise_descriptor_limit
 from ._loading import LoadError, load_app, print_own
 from ._reload import run_reloading
 from .config import Config
@@ -169,6 +170,7 @@ def serve_command(app: str, **options: Any) -> None:
             level=options["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         application = _load(app, options)
+        raise_descriptor_limit()
         serve(
             application,
             options["host"],

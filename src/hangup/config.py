@@ -43,6 +43,21 @@ class Config:
         1024,
         "requests that wait for a thread (more: 503)",
     )
+    long_wait: float = _setting(
+        # A wait that a person doesn't notice. Beyond it the queue grows faster than it is served.
+        0.1,
+        "that the oldest request may have waited before the newest go first",
+    )
+    max_connections: int = _setting(
+        # Whoever reaches the descriptors' limit can't open a file either.
+        0,
+        "connections that may be open (0: as many as descriptors allow, with some to spare)",
+    )
+    max_requests: int = _setting(
+        # Balancers in front of many servers want connections to move; nobody else needs it.
+        0,
+        "requests that one connection may carry (0: any number)",
+    )
     backlog: int = _setting(
         # The standard library's 5 loses connections in any burst; the kernel caps it at somaxconn.
         1024,
@@ -67,10 +82,21 @@ class Config:
         "number of a request's header fields",
         least=1,
     )
+    max_field: int = _setting(
+        # http.server's own figure again (longer: 431).
+        65536,
+        "length of one header field",
+        least=64,
+    )
     max_body: int = _setting(
         # waitress's and Apache's own figure (longer: 413).
         1024**3,
         "length of a request's body",
+    )
+    body_ahead: int = _setting(
+        # One read's worth. nginx waits for whole bodies, waitress too; this bounds the memory.
+        65536,
+        "part of a request's body that comes before a thread takes it up, when half of them are busy",
     )
     max_discarded_body: int = _setting(
         # What a handler left unread is read and dropped up to here, so that the connection can be
@@ -99,6 +125,11 @@ class Config:
         60.0, "without a byte of a request's body while its handler waits for one", least=0.01
     )
     write_timeout: float = _setting(60.0, "without progress while an answer is sent", least=0.01)
+    min_rate: float = _setting(
+        # Kestrel's figure; a modem is ten times as fast.
+        240.0,
+        "bytes a second that a client must send or read while it is waited for (0: any)",
+    )
     linger_timeout: float = _setting(
         # Apache's and nginx's lingering closes use 2 and 5 s.
         2.0,

@@ -4,10 +4,11 @@ gunicorn keeps the processes: it binds, forks, restarts, counts and buries.  Eac
 engine, over the sockets that all of them share.
 
 What gunicorn's settings become: ``threads`` is the most handlers that run at one time (gunicorn's own
-default, 1, stands for hangup's); ``keepalive``, ``limit_request_line``, ``limit_request_fields`` and
-``backlog`` are hangup's settings of those kinds; ``graceful_timeout``, ``max_requests``, the access
-log's settings, ``forwarded_allow_ips`` with ``secure_scheme_headers``, and ``SCRIPT_NAME`` mean what
-they mean with gunicorn's own workers.  Any other of hangup's settings is read from ``HANGUP_…`` in the
+default, 1, stands for hangup's); ``keepalive``, ``limit_request_line``, ``limit_request_fields``,
+``limit_request_field_size`` and ``backlog`` are hangup's settings of those kinds; ``certfile`` and all
+else about TLS, ``graceful_timeout``, ``max_requests``, the access log's settings,
+``forwarded_allow_ips`` with ``secure_scheme_headers``, and ``SCRIPT_NAME`` mean what they mean with
+gunicorn's own workers.  Any other of hangup's settings is read from ``HANGUP_…`` in the
 environment, as ``hangup serve`` reads it.
 """
 
@@ -157,6 +158,8 @@ def _config(cfg: Any) -> Config:
     }
     if cfg.limit_request_line:
         known["max_request_line"] = max(cfg.limit_request_line, 64)
+    if cfg.limit_request_field_size:
+        known["max_field"] = max(cfg.limit_request_field_size, 64)
     for field in dataclasses.fields(Config):
         text = os.environ.get(f"HANGUP_{field.name.upper()}")
         if field.name not in known and text is not None:

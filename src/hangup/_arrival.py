@@ -1,0 +1,154 @@
+"""How a request arrives: which bytes have come of it, and when it is at hand.
+
+A request is at hand when its head has come: its handler reads the body as it comes.  But a slow client
+would hold a thread then, and many would hold all.  So when half of the threads are busy, a body comes
+first: its first ``body_ahead`` bytes, or all.  Until then the watch receives it, and no thread waits.  A
+client that asked whether it may send its body (``Expect``) hears that from its handler.
+"""
+
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ._ending import Ending, State
+from ._exchange import Exchange
+from ._heads import Request, unparsed
+from ._streams import ClientSocket
+from .exceptions import BadRequest
+from .records import Outcome, Phase
+
+if TYPE_CHECKING:
+    from ._watch import Watch
+
+__all__ = ["Arrival"]
+
+_NEVER = math.inf
+_HANDLED = State.HANDLED  # by a global name, for its cost: see _exchange
+
+
+class Arrival(Ending):
+    """The part of a connection's life before a request is handled.  Its owner calls all this."""
+
+    __slots__ = ("_coming", "_coming_since", "_quota", "blocking")
+
+    def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
+        super().__init__(sock, address, watch, raw=raw)
+        #: Does one thread keep it as long as it lasts, and wait for each request?
+        self.blocking = False
+        # The request whose body is still to come, and since when.
+        self._coming: Request | None = None
+        self._coming_since = 0.0
+        # How many requests may follow, if that is limited; 0: any number.
+        self._quota = self.config.max_requests
+
+    def advance(self) -> bool:
+        """Whether a request is at hand.  Reads what has come, and never waits.
+
+        What the previous handler left of its request's body is discarded on the way.  A request that
+        must be refused is at hand too: :attr:`refusal` holds the answer.
+        """
+        wire = self.wire
+        try:
+            while True:
+                if self._coming is not None:
+                    if wire.body_at_hand(self.config.body_ahead):
+                        whole, self._coming = self._coming, None
+                        return self._begin(whole)
+                elif wire.buffer and (wire.body_ended or self._discard_body()):
+                    if self._raw:
+                        if wire.has_raw_head():
+                            return self._begin(None)
+                    else:
+                        request = wire.next_request()
+                        if request is not None:
+                            if not request.fields.length or self._is_whole(request):
+                                return self._begin(request)
+                            continue
+                if self._drained or not self._receive_available():
+                    return False
+        except BadRequest as refusal:
+            self.refusal = refusal
+            self._begin(None)
+            self._coming = None
+            return True
+
+    def _is_whole(self, request: Request) -> bool:
+        """Whether so much has come of the body that the request can begin; else it comes first."""
+        if not self.watch.is_scarce() or self.blocking or request.fields.expects_continue:
+            return True
+        self._coming = request  # Its record tells of it, should its body be refused.
+        self._coming_since = monotonic()
+        if not self.wire.body_at_hand(self.config.body_ahead):
+            return False
+        self._coming = None
+        return True
+
+    def _begin(self, request: Request | None) -> bool:
+        self.request = request
+        self.exchange = Exchange(request or self._coming or self._guess())
+        self.keep_open = True
+        if self._quota:
+            self._quota -= 1
+            self.keep_open = self._quota > 0
+        self.deadline = _NEVER
+        self.state = _HANDLED
+        return True
+
+    def _guess(self) -> Request:
+        """What is known of a request that somebody else will parse, or that is refused."""
+        words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split() if self._raw else ()
+        return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
+
+    def _discard_body(self) -> bool:
+        """Drop what has come of an unread body; True at its end."""
+        wire = self.wire
+        try:
+            while data := wire.read_body():
+                self._budget -= len(data)
+        except BadRequest:
+            self._budget = -1
+        if not wire.body_ended and self._budget < wire.body_remaining:
+            # Its request has been answered: there is nothing more to say, only to close.
+            self.keep_open = False
+            self._drained = True
+        return wire.body_ended
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come of a next request."""
+        return self._coming is None and not self.wire.buffer and self.wire.body_ended
+
+    @property
+    def body_is_coming(self) -> bool:
+        """Whether a request's head is there, and its body is waited for."""
+        return self._coming is not None
+
+    def body_deadline(self) -> float:
+        """When a body that is coming must have come further.
+
+        Its client has ``body_timeout`` from one byte to the next, and as long for all of it, but for the
+        time that it takes at ``min_rate``.
+        """
+        limit, rate = self.config.body_timeout, self.config.min_rate
+        pause = monotonic() + limit
+        if not rate:
+            return pause
+        return min(pause, self._coming_since + limit + self.wire.body_come / rate)
+
+    def _unfinished(self) -> Exchange | None:
+        """A request that has begun to come, and ends here; None if there is none."""
+        if self._coming is not None:
+            exchange = Exchange(self._coming)
+            exchange.body_in = self.wire.body_come
+            exchange.phase = exchange.left_phase = Phase.BODY
+            return exchange
+        if self.wire.buffer and self.wire.body_ended:
+            exchange = Exchange(unparsed(self.wire.buffer))
+            exchange.phase = exchange.left_phase = Phase.HEAD
+            return exchange
+        return None
+
+    def _tell_of_unfinished(self) -> None:
+        exchange = self._unfinished()
+        if exchange is not None:
+            self._tell(exchange, Outcome.LEFT)

@@ -1,0 +1,134 @@
+"""A listening socket: when connections are accepted, and when that has to wait.
+
+There is room for a connection if fewer than ``max_connections`` are open, and if the system has a
+descriptor to give.  Where there is none, idle connections make room, those first that have been idle for
+longest.  If that does not help, accepting pauses, until a connection closes; the kernel's backlog keeps
+those that come meanwhile.
+"""
+
+import errno
+import logging
+import math
+import socket
+import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if sys.platform != "win32":
+    import resource
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+    from ._watch import Watch
+
+__all__ = ["Accept", "Listener", "raise_descriptor_limit", "room"]
+
+_log = logging.getLogger("hangup")
+
+# Connections that are accepted in one go, at the most. It is one, so that a quiet server makes no call
+# in vain, and doubles for as long as the listener is ready again within ACCEPT_BUSY seconds.
+ACCEPT_AT_ONCE = 16
+ACCEPT_BUSY = 0.0005
+# Seconds that accepting pauses at the most, when there is no room or the system has no descriptor or
+# memory left to give; a connection that closes ends the pause sooner. And between two warnings of it.
+ACCEPT_PAUSE = 0.1
+ACCEPT_WARNING = 10.0
+# Descriptors that are left to the program: an eighth, and so many at least.
+SPARE_SHARE = 8
+SPARE = 32
+
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+#: Takes one connection from a listening socket; returns None if it is not wanted. Raises OSError.
+Accept = Callable[["Watch"], "Connection | None"]
+
+
+class Listener:
+    """A listening socket, and how to take connections from it.  The watching thread's alone."""
+
+    def __init__(self, sock: socket.socket, accept: Accept, watch: "Watch") -> None:
+        self.sock = sock
+        self.deadline = math.inf
+        self._accept = accept
+        self._watch = watch
+        self._at_once = 1
+        self._looked_at = 0.0
+        self._warned_at = -math.inf
+        #: How many connections had gone when it paused.
+        self.gone_before = 0
+
+    def on_ready(self, _flags: int) -> bool:
+        """Accept what has come."""
+        now = monotonic()
+        busy = now - self._looked_at < ACCEPT_BUSY
+        self._looked_at = now
+        self._at_once = min(self._at_once * 2, ACCEPT_AT_ONCE) if busy else 1
+        self.accept(self._at_once)
+        return False
+
+    def accept(self, most: int) -> None:
+        """Accept connections, for as long as there are some, and room for them."""
+        watch = self._watch
+        for number in range(most):
+            gone = watch.gone
+            if watch.opened - gone >= watch.most and not watch.draining:
+                if number:
+                    break  # There may be none any more: nobody need go for it.
+                if not watch.make_room():
+                    self._pause(f"{watch.most} connections are open, and none is idle", gone)
+                    break
+            try:
+                connection = self._accept(watch)
+            except BlockingIOError:
+                self._at_once = 1
+                break
+            except OSError as error:
+                if error.errno in _EXHAUSTED and not (watch.make_room() and watch.gone > gone):
+                    self._pause(error, gone)
+                # Anything else befell that one connection, before it was accepted.
+                break
+            if connection is not None:
+                watch.add(connection)
+
+    def _pause(self, why: object, gone: int) -> None:
+        """The kernel's backlog keeps the rest, until a connection closes or a descriptor may be free."""
+        now = monotonic()
+        if now - self._warned_at > ACCEPT_WARNING:
+            self._warned_at = now
+            _log.warning("accepting pauses: %s", why)
+        self._watch.poller.remove(self.sock)
+        self.deadline = now + ACCEPT_PAUSE
+        self.gone_before = gone
+        self._watch.paused.add(self)
+        self._watch.expect(self.deadline)
+
+    def on_deadline(self) -> None:
+        """The pause is over."""
+        self.deadline = math.inf
+        self._watch.paused.discard(self)
+        self._watch.poller.add_listener(self.sock)
+
+
+def raise_descriptor_limit() -> None:
+    """Have as many descriptors as this process may, and so as many connections.
+
+    The soft limit of 1,024 is there for programs that use select(2); Go's runtime lifts it likewise.
+    """
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            except (OSError, ValueError) as error:  # pragma: no cover - macOS has a limit besides
+                _log.debug("the limit of descriptors stays at %s: %s", soft, error)
+
+
+def room() -> int:
+    """How many connections the limit of descriptors allows (RLIMIT_NOFILE), with some to spare."""
+    if sys.platform == "win32":  # pragma: no cover
+        return sys.maxsize
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, limit - max(SPARE, limit // SPARE_SHARE))
