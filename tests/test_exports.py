@@ -62,6 +62,7 @@ ORDER = [
     "_receiver",
     "_ending",
     "_arrival",
+    "_remainder",
     "_connection",
     "_tls",
     "_tls_connection",

@@ -95,6 +95,7 @@ class Answer:
         "_connection",
         "_exchange",
         "_framing",
+        "_given",
         "_probed",
         "_request",
         "_shared",
@@ -115,6 +116,8 @@ class Answer:
         self._framing = _UNSENT
         # Whether a client that sent FIN has been sent something since.
         self._probed = False
+        # Whether the application has given all that there is: no code of it runs between the blocks.
+        self._given = False
 
     # -- what the application calls
 
@@ -244,6 +247,9 @@ class Answer:
     def _send_counted(self, data: bytes, room: int) -> None:
         more = len(data) - room
         self._framing = max(0, -more)
+        if more == 0 and self._given:
+            self._connection.send_last(data)
+            return
         self._connection.send(data[:room] if more > 0 else data)
         if more > 0:
             raise WSGIError(f"the body is longer than its Content-Length, by {more} bytes at least")
@@ -274,6 +280,7 @@ class Answer:
             self._framing = 0
             self._connection.send(raw + block)
         else:
+            self._given = True
             self._send_blocks((block,), len(block))
             self._finish()
 
@@ -285,6 +292,7 @@ class Answer:
                 self._send_file(result.file, *extent)  # type: ignore[attr-defined]
             elif kind is list or kind is tuple:
                 total = sum(map(len, result))
+                self._given = True
                 if total <= JOIN_SIZE and set(map(type, result)) == {bytes}:
                     result = (b"".join(result),)  # It is all there: one send does.
                 self._send_blocks(result, total)

@@ -18,7 +18,6 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._arrival import Arrival
 from ._ending import State
 from ._exchange import Exchange
 from ._heads import CHUNKED, Request
@@ -26,6 +25,7 @@ from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
 from ._poller import EOF, GONE, READABLE, wait_for
 from ._receiver import HEAD_SIZE
+from ._remainder import Remainder
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
 from .exceptions import ClientDisconnected
@@ -45,7 +45,7 @@ _IDLE, _HANDLED = State.IDLE, State.HANDLED
 _OPEN = ClientState.OPEN
 
 
-class Connection(Arrival):
+class Connection(Remainder):
     """One client's connection.  See this module's text for who may call what, and when."""
 
     __slots__ = (
@@ -53,7 +53,6 @@ class Connection(Arrival):
         "address",
         "answer",
         "handler",
-        "idle_since",
         "idle_timeout",
     )
 
@@ -61,8 +60,6 @@ class Connection(Arrival):
         super().__init__(sock, address, watch, raw=raw)
         sock.connection = self
         self.address = address
-        #: When its last answer ended, or when it was opened.
-        self.idle_since = self.deadline - self.config.head_timeout
         # May the watch read requests from the socket by the shortest way?
         self._direct = not raw
         #: Whatever the front door keeps for this connection between requests.
@@ -80,6 +77,8 @@ class Connection(Arrival):
             if self.state is State.ENDING:
                 self.state = State.HANDLED
                 return True
+            if self.state is State.SENDING:
+                return self._send_on(flags) and self._go_on()
             if not self._on_ready_while_owned(flags):
                 return False
         wire = self.wire
@@ -110,6 +109,12 @@ class Connection(Arrival):
             return True
         self._wait_for_more(begun=begun)
         return False
+
+    def _go_on(self) -> bool:
+        """The watch has sent the end of an answer; True if a request is at hand behind it."""
+        self.state = _HANDLED  # by the watch itself
+        self._drained = False  # Events for bytes that came meanwhile were taken for those of room.
+        return self.rest()
 
     def _wait_for_more(self, *, begun: bool) -> None:
         """No request is at hand. ``begun`` says whether one had begun to come before."""
@@ -191,7 +196,11 @@ class Connection(Arrival):
 
     def on_deadline(self) -> None:
         """Nothing came in time; called when :attr:`deadline` has passed."""
-        if self.state is State.LINGERING:
+        if self.state is State.SENDING:
+            if self._is_deaf():
+                self._left(Departure.WRITE_TIMEOUT)
+                self._give_up()
+        elif self.state is State.LINGERING:
             self._settle(Outcome.ANSWERED)
             self.retire()
         elif self.state is State.IDLE:
@@ -280,7 +289,10 @@ class Connection(Arrival):
         if request is not None and request.fields.length:
             self._budget = self._discard_budget(request, exchange)
         self.request = None
-        if self.peer.state is not _OPEN:
+        if self.left_over:
+            exchange.thread = threading.current_thread().name
+            self._unsettled = [*(self._unsettled or ()), exchange]
+        elif self.peer.state is not _OPEN:
             self._end_of_one_that_left(exchange)
         elif self.watch.is_told:
             self._tell(exchange, exchange.outcome)
@@ -314,6 +326,10 @@ class Connection(Arrival):
             return self.keep_open and self.wait_for_next_request()
         if self._stream is not None:
             self.give_back_stream()
+        if self.left_over:
+            if self._hand_remainder_over():
+                return False
+            self._send_remainder()
         wire = self.wire
         while self.keep_open:
             if (wire.buffer or not self._drained) and self.advance():
@@ -334,6 +350,15 @@ class Connection(Arrival):
             self._drained = False
         self.finish()
         return False
+
+    def _send_remainder(self) -> None:
+        """Where the watch can't: this thread waits for the client after all."""
+        try:
+            self.send_remainder()
+        except ClientDisconnected:
+            pass
+        if self.peer.state is _OPEN:
+            self._settle(Outcome.ANSWERED)
 
     def _park(self, deadline: float) -> float | None:
         """Give the connection to the watch; None if there is more to do for its owner.

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from ._watch import Watch
     from .exceptions import BadRequest
 
-__all__ = ["Ending", "State"]
+__all__ = ["ABORT", "Ending", "State"]
 
 # Bytes that a lingering close reads and drops before it gives up on the client.
 LINGER_BYTES = 1024 * 1024
 # Not to linger in the kernel either: what a deaf client left unread is dropped at once, with an RST.
-_ABORT = struct.pack("ii", 1, 0)
+ABORT = struct.pack("ii", 1, 0)
 # tcpi_state, the first byte of struct tcp_info (linux/tcp.h).
 _TCP_CLOSE = 7
 
@@ -40,6 +40,7 @@ class State(enum.Enum):
 
     IDLE = "between requests, or receiving a head: the watch's"
     HANDLED = "a request is at hand: the handling thread's"
+    SENDING = "the end of an answer goes out: the watch's"
     LINGERING = "answered and closing: the watch's"
     ENDING = "to be closed by a worker: the watch's"
     CLOSED = "closed: nobody's"
@@ -48,7 +49,16 @@ class State(enum.Enum):
 class Ending(Receiver):
     """The last part of a connection's life.  Its owner calls all this, see ``_connection``."""
 
-    __slots__ = ("_budget", "_unsettled", "closes_slowly", "deadline", "pending", "refusal", "state")
+    __slots__ = (
+        "_budget",
+        "_unsettled",
+        "closes_slowly",
+        "deadline",
+        "idle_since",
+        "pending",
+        "refusal",
+        "state",
+    )
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
         super().__init__(sock, address, watch, raw=raw)
@@ -56,7 +66,9 @@ class Ending(Receiver):
         watch.opened += 1
         #: What the poller has told since the owner last looked.
         self.pending = 0
-        self.deadline = monotonic() + self.config.head_timeout
+        #: When its last answer ended, or when it was opened.
+        self.idle_since = monotonic()
+        self.deadline = self.idle_since + self.config.head_timeout
         #: Why the request at hand is refused; more of it may be on its way.
         self.refusal: BadRequest | None = None
         #: Does closing run code of the program's? Then the watch leaves it to a worker.
@@ -103,7 +115,7 @@ class Ending(Receiver):
             return  # It was finished before, and has another owner now.
         if self.peer.state is ClientState.GONE:
             if self.peer.reason is Departure.WRITE_TIMEOUT:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
             self._settle(Outcome.LEFT)
             self.close()
             return
@@ -212,7 +224,7 @@ class Ending(Receiver):
 
     def close_at_the_end(self) -> None:
         """Close a connection that nobody will handle or watch any more, and tell what is to be told."""
-        self._settle(Outcome.ANSWERED)
+        self._settle(Outcome.FAILED if self.left_over else Outcome.ANSWERED)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             self._tell(exchange, Outcome.FAILED)

@@ -65,6 +65,9 @@ class Poller(Protocol):
     wake_fd: int
     #: ``(timeout in seconds or None) -> [(descriptor, READABLE | EOF | GONE), …]``
     wait: Callable[[float | None], list[tuple[int, int]]]
+    #: Tell, or no longer, when there is room to send on a connection that was added: by edges, as an
+    #: event that is none of the flags here. None where that can't be asked.
+    output: Callable[[socket.socket, bool], None] | None
     #: Tell that a connection's buffer is drained, or None where that needs no telling.
     rearm: Callable[[socket.socket], None] | None
 
@@ -132,6 +135,13 @@ class EpollPoller(_Waker):
         # Where processes share a listener, one connection need not wake them all.
         self._epoll.register(sock, select.EPOLLIN | getattr(select, "EPOLLEXCLUSIVE", 0))
 
+    def output(self, sock: socket.socket, wanted: bool) -> None:  # noqa: FBT001
+        room = select.EPOLLOUT if wanted else 0
+        try:
+            self._epoll.modify(sock, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET | room)
+        except (OSError, ValueError):
+            pass  # The connection, or the poller, is closed.
+
     def remove(self, sock: socket.socket) -> None:
         # Closing alone is not enough: a child that was forked in between keeps the connection
         # registered, and its events would come under a number that is somebody else's by then.
@@ -149,6 +159,7 @@ class KqueuePoller(_Waker):
     """BSD and macOS.  ``EV_CLEAR`` is the edge; ``EV_EOF`` tells FIN, with an error in ``fflags``."""
 
     rearm = None
+    output = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,6 +204,8 @@ class PollPoller(_Waker):
     has been drained; in between only errors and hang-ups are seen.  Its blind spot follows: a FIN
     behind bytes that nobody has read yet is noticed when they have been read.
     """
+
+    output = None
 
     def __init__(self) -> None:
         super().__init__()

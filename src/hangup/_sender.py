@@ -38,6 +38,7 @@ _send = socket.socket.send
 
 _GONE = ClientState.GONE
 _ANSWERING = Phase.ANSWERING
+_NOTHING = memoryview(b"")
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
 # What the kernel says when it has given up on a peer that does not answer.
@@ -56,13 +57,16 @@ class Sender:
     __slots__ = (
         "_held",
         "_holding",
+        "_leaves_remainder",
         "_limited",
         "_pacing",
         "_rest",
         "config",
         "exchange",
         "io_timeout",
+        "left_over",
         "peer",
+        "remainder",
         "sock",
         "watch",
         "watched",
@@ -85,6 +89,10 @@ class Sender:
         self._rest = b""
         # Whether the kernel knows for how long bytes may go unacknowledged.
         self._limited = False
+        #: What is left over of an answer, whether anything is, and whether it may be.
+        self.remainder = _NOTHING
+        self.left_over = False
+        self._leaves_remainder = False
 
     def hold(self, head: bytes) -> None:
         """Keep a head back for a moment, so that it leaves together with the body's beginning.
@@ -208,7 +216,31 @@ class Sender:
             except OSError:
                 pass  # It has been closed: a thread that outlives its request asked for the client.
 
+    def send_last(self, data: bytes) -> None:
+        """:meth:`send` the end of an answer.
+
+        What the socket does not take at once is left over, as the :attr:`remainder`: the watch sends it
+        when the exchange has ended, or :meth:`send_remainder` does.
+        """
+        self._leaves_remainder = True
+        try:
+            self.send(data)
+        finally:
+            self._leaves_remainder = False
+
+    def _remains(self) -> bool:
+        """Whether the end of an answer is still to be sent."""
+        return bool(self.remainder)
+
+    def send_remainder(self) -> None:
+        """Send what :meth:`send_last` left over.  Raises :exc:`~hangup.ClientDisconnected`."""
+        rest, self.remainder, self.left_over = self.remainder, _NOTHING, False
+        self._send_rest(rest)
+
     def _send_rest(self, rest: memoryview) -> None:
+        if self._leaves_remainder:
+            self.remainder, self.left_over = rest, True
+            return
         while rest:
             self._wait_writable()
             try:

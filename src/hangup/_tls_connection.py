@@ -368,6 +368,9 @@ class TLSConnection(Connection):
             try:
                 sent = self._send_now(rest)
             except BlockingIOError:
+                if self._leaves_remainder:
+                    self.remainder, self.left_over = memoryview(rest), True
+                    return
                 self._wait_writable()
                 continue
             except OSError as error:
@@ -375,6 +378,13 @@ class TLSConnection(Connection):
             if exchange is not None:
                 exchange.note_sent(rest, sent)
             rest = memoryview(rest)[sent:] if sent < len(rest) else b""
+
+    def _remains(self) -> bool:
+        # What is encrypted must go out, even if nothing is to be encrypted any more.
+        return bool(self.remainder or self._unsent)
+
+    def _send_rest(self, rest: memoryview) -> None:
+        self.send(rest)
 
     # -- the end
 
