@@ -199,7 +199,7 @@ class Answer:
             and not head.closes
             and framing != _UNTIL_CLOSE
             and connection.keep_open
-            and not connection.watch.draining
+            and not (connection.watch.draining and connection.is_last())
             # Its body may never come: it may be waiting to be asked for it (RFC 9110 §10.1.1).
             and not (fields.expects_continue and not self._exchange.body_in)
         )

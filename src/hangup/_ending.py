@@ -222,6 +222,10 @@ class Ending(Receiver):
             pass
         return True
 
+    def is_last(self) -> bool:
+        """While the server drains: whether nothing has come behind this request: it is the last."""
+        return not (self.wire.buffer or self.has_news())
+
     def close_at_the_end(self) -> None:
         """Close a connection that nobody will handle or watch any more, and tell what is to be told."""
         self._settle(Outcome.FAILED if self.left_over else Outcome.ANSWERED)

@@ -314,6 +314,9 @@ class TLSConnection(Connection):
             self._left(left)
             self.watch.on_left(self)
 
+    def has_news(self) -> bool:
+        return bool(self._plain) or super().has_news()
+
     def fin_after_data(self) -> float | None:
         # A goodbye is data to the kernel, and comes with the FIN.
         return None

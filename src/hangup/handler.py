@@ -291,7 +291,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if connection is not None and connection.exchange is not None:
             status = connection.exchange.status
             unended = not (self._framed or self._has_no_body(status))
-            if status >= 200 and (unended or connection.watch.draining or not connection.keep_open):
+            draining = connection.watch.draining and connection.is_last()
+            if status >= 200 and (unended or draining or not connection.keep_open):
                 self.close_connection = True
             if not self._says_connection and status >= 200 and self.command != "CONNECT":
                 if self.close_connection:
