@@ -84,6 +84,7 @@ ORDER = [
     "handler",
     "files",
     "adapter",
+    "_http_door",
     "httpserver",
     "https",
     "_loading",

@@ -21,14 +21,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ._acceptor import Acceptor
 from ._connection import Connection
 from ._ending import State
-from ._handling import BEING_MADE, program_logs
+from ._handling import program_logs
+from ._http_door import HTTPDoor, take_over
 from ._streams import ClientSocket
 from ._tls import ContextOf
-from ._watch import Accept, Watch
-from .adapter import adapt, is_wire_handler
+from .adapter import is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
 from .records import RequestRecord, log_access
@@ -39,118 +38,6 @@ __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]
 _log = logging.getLogger("hangup")
 
 _FORKING = getattr(socketserver, "ForkingMixIn", ())
-
-
-class _HTTPDoor:
-    """The engine's way into one server object and its handlers."""
-
-    def __init__(self, server: "_OnEngine") -> None:
-        self._server = server
-        cls = type(server)
-        self._raw = not is_wire_handler(server.RequestHandlerClass)
-        self._make = adapt(server.RequestHandlerClass)
-        self._plain_get = cls.get_request is _OnEngine.get_request
-        self._acceptor = Acceptor(server.socket, server.context_of())
-        self._plain_verify = cls.verify_request is socketserver.BaseServer.verify_request
-        self._plain_finish = cls.finish_request is _OnEngine.finish_request
-        #: What a finish_request of the program's own is to make handlers of, so that they tell of what
-        #: they do; None if it need not.
-        self.made_by_program = None if self._plain_finish or not self._raw else self._make
-        self._plain_close = (
-            cls.shutdown_request is _OnEngine.shutdown_request
-            and cls.close_request is socketserver.TCPServer.close_request
-        )
-
-    def acceptor(self, sock: socket.socket) -> Accept:  # noqa: ARG002
-        """The server's methods know which socket is theirs."""
-        return self.accept
-
-    def accept(self, watch: Watch) -> Connection | None:
-        """``get_request`` and ``verify_request``."""
-        server = self._server
-        if self._plain_get:
-            sock, address = self._acceptor.accept()
-            connection = self._acceptor.make(sock, address, watch, raw=self._raw)
-        else:
-            request, address = server.get_request()
-            if type(request) is not socket.socket:
-                server.process_foreign(request, address)
-                return None
-            connection = Connection(_take_over(request), address, watch, raw=self._raw)
-        if not self._plain_verify and not self._verify(connection):
-            return None
-        return connection
-
-    def _verify(self, connection: Connection) -> bool:
-        server = self._server
-        wanted = False
-        try:
-            wanted = server.verify_request(connection.sock, connection.address)
-        except Exception:
-            server.handle_error(connection.sock, connection.address)
-        finally:
-            if not wanted:
-                connection.close()
-        return wanted
-
-    def handle(self, connection: Connection) -> None:
-        """``finish_request``, or straight to the handler."""
-        if self._plain_finish or connection.blocking:
-            self.answer(connection)  # finish_request is where a blocking connection came from
-        else:
-            self._server.finish_request(connection.sock, connection.address)
-        if connection.exchange is not None:
-            # Its handler was made by a function of the program's, so nobody saw where it ended; but it
-            # has written a line of its own when it answered.
-            connection.exchange.reported = connection.exchange.answer_began
-            connection.end_exchange(keep_open=False)
-
-    def answer(self, connection: Connection) -> None:
-        """Answer the request at hand, with the connection's handler."""
-        handler = connection.handler
-        if handler is None:
-            if self._make is None:
-                self._server.RequestHandlerClass(connection.sock, connection.address, self._server)
-                return
-            handler = self._new_handler(connection)
-        handler.serve_one()
-
-    def _new_handler(self, connection: Connection) -> Any:
-        connection.handler = BEING_MADE
-        try:
-            handler = self._make(connection.sock, connection.address, self._server)
-        except BaseException:
-            connection.handler = None
-            raise
-        connection.handler = handler
-        if self._plain_finish:
-            connection.answer = handler.serve_one
-        connection.closes_slowly = handler.finishes_itself() or not self._plain_close
-        return handler
-
-    def failed(self, connection: Connection, error: Exception) -> None:  # noqa: ARG002
-        """``handle_error``."""
-        self._server.handle_error(connection.sock, connection.address)
-
-    def closed(self, connection: Connection) -> None:
-        """The handler's ``finish``, and ``shutdown_request`` where a program has its own."""
-        handler, connection.handler = connection.handler, None
-        connection.answer = None
-        try:
-            if handler is not None:
-                handler.finish()
-        finally:
-            if not self._plain_close:
-                self._server.shutdown_request(connection.sock)
-
-
-def _take_over(request: socket.socket) -> ClientSocket:
-    timeout = request.gettimeout()
-    sock = ClientSocket(request.family, request.type, request.proto, fileno=request.detach())
-    if timeout is not None:
-        # Ours waits by itself; the descriptor's mode is what makefile() and children rely on.
-        socket.socket.settimeout(sock, None)
-    return sock
 
 
 class _OnEngine(socketserver.TCPServer):
@@ -185,7 +72,7 @@ class _OnEngine(socketserver.TCPServer):
         self._lock = threading.Lock()
         self._engine: Server | None = None
         self._ended: list[Server] = []
-        self._door: _HTTPDoor
+        self._door: HTTPDoor
         self._stop = False
         self._alarm = threading.Event()
         self._is_shut_down = threading.Event()
@@ -229,7 +116,7 @@ class _OnEngine(socketserver.TCPServer):
         return (lambda: sock.context) if self._speaks_tls() else None  # type: ignore[attr-defined]
 
     def _new_engine(self, *, serial: bool) -> Server:
-        self._door = _HTTPDoor(self)
+        self._door = HTTPDoor(self, _OnEngine)
         if self._door.made_by_program:
             self.RequestHandlerClass = self._door.made_by_program
         engine = Server(
@@ -345,7 +232,7 @@ class _OnEngine(socketserver.TCPServer):
             engine = self._engine
         tune_connection(request)
         connection = Connection(
-            _take_over(request),
+            take_over(request),
             address,
             engine.watch,
             raw=not is_wire_handler(self.RequestHandlerClass),

@@ -13,6 +13,7 @@ from ._loading import print_own
 from .exceptions import HangupError
 from .files import SimpleHTTPRequestHandler
 from .handler import BaseHTTPRequestHandler
+from .https import HTTPSServer, ThreadingHTTPSServer
 from .httpserver import HTTPServer, TCPServer, ThreadingHTTPServer
 
 __all__ = ["ScriptError", "run_module", "run_script", "swap_classes"]
@@ -28,11 +29,15 @@ class ScriptError(HangupError):
 def swap_classes() -> None:
     """Put hangup's classes where programs look for the standard library's.
 
-    What is imported from then on gets them: ``http.server``'s four, and ``socketserver.TCPServer``,
-    which ``xmlrpc.server`` is built on (without an HTTP handler it is what it was).
+    What is imported from then on gets them: ``http.server``'s four, the two that speak TLS where it has
+    them, and ``socketserver.TCPServer``, which ``xmlrpc.server`` is built on (without an HTTP handler it
+    is what it was).
     """
     for cls in (HTTPServer, ThreadingHTTPServer, BaseHTTPRequestHandler, SimpleHTTPRequestHandler):
         setattr(http.server, cls.__name__, cls)
+    for server in (HTTPSServer, ThreadingHTTPSServer):
+        if hasattr(http.server, server.__name__):  # Python 3.14
+            setattr(http.server, server.__name__, server)
     socketserver.TCPServer = TCPServer  # type: ignore[misc]
 
 
