@@ -313,14 +313,16 @@ def test_no_request_is_lost_when_a_busy_server_ends(command: Any) -> None:
     """Clients that keep their connections lose nothing; and whatever the server has begun is answered.
 
     A connection that the kernel establishes between the last accept and the listener's closing is
-    reset by it. Nobody can help that; so a fresh connection may fail, before its first answer.
+    reset by it. Nobody can help that; so a fresh connection may fail, before its first answer.  Clients
+    that pipeline send several requests at once: what was received before the answer that says `close`
+    is answered, too.
     """
     server = command("hello:app", "--port", "0").ready()
     lost: list[BaseException] = []
     answered = [0]
     busy, counting = threading.Semaphore(0), threading.Lock()
 
-    def client(keep: bool) -> None:
+    def client(keep: bool, at_once: int) -> None:
         connection = None
         fresh = True
         while True:
@@ -330,13 +332,17 @@ def test_no_request_is_lost_when_a_busy_server_ends(command: Any) -> None:
             except OSError:
                 return  # It does not listen any more.
             try:
-                connection.get("/", *([] if keep else ["Connection: close"]))
-                response, body = connection.response()
-                assert (response.status, body) == (200, b"ok")
-                fresh = False
-                with counting:
-                    answered[0] += 1
-                busy.release()
+                if at_once > 1:
+                    connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * at_once)
+                else:
+                    connection.get("/", *([] if keep else ["Connection: close"]))
+                for _ in range(at_once):
+                    response, body = connection.response()
+                    assert (response.status, body) == (200, b"ok")
+                    fresh = False
+                    with counting:
+                        answered[0] += 1
+                    busy.release()
                 if not keep or response.headers["Connection"] == "close":
                     connection.fin()
                     connection = None
@@ -346,7 +352,8 @@ def test_no_request_is_lost_when_a_busy_server_ends(command: Any) -> None:
                     lost.append(error)
                 return
 
-    threads = [threading.Thread(target=client, args=(number % 2 == 0,)) for number in range(8)]
+    kinds = [(True, 1), (False, 1), (True, 7)] * 3
+    threads = [threading.Thread(target=client, args=kind) for kind in kinds]
     for thread in threads:
         thread.start()
     for _ in range(200):
