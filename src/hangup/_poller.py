@@ -5,7 +5,9 @@ All kernel facts about readiness stand here, once.
 *Edges.*  A connection is registered once, for its whole life, and nothing is armed again for a
 request: that is what makes a request cost no system call here.  The price is a rule: a new event
 comes only with new bytes, so whoever reads must go on until the buffer is drained.  A read that
-returns less than was asked for has drained it; bytes that arrive later give a new edge.
+returns less than was asked for has drained it; bytes that arrive later give a new edge.  But epoll
+looks at the socket once more before it reports: of bytes that somebody has read by then nothing is told.
+So whoever reads what another is to handle must see to it that the other learns of it.
 
 *Departures.*  On Linux FIN and half-close look alike until a byte is written: ``EPOLLRDHUP``, and
 ``SO_ERROR`` is 0.  RDHUP is its own event and fires behind unread or pipelined bytes too, where

@@ -296,23 +296,34 @@ class TLSConnection(Connection):
     def _on_ready_while_owned(self, flags: int) -> bool:
         if super()._on_ready_while_owned(flags):
             return True
-        if flags & READABLE and self.established and self.state is State.HANDLED:
-            self._look_ahead()
-        return False
+        if not (flags & READABLE and self.established and self._look_ahead()):
+            return False
+        # The owner may have found nothing just before that, and have parked. Nobody would tell of these
+        # bytes again (see _poller, "Edges").
+        with self.watch.lock:
+            if self.state is State.HANDLED:
+                self.pending |= READABLE
+            return self.state is State.IDLE
 
-    def _look_ahead(self) -> None:
-        """A handler works, and bytes have come: see whether the client's goodbye is among them."""
+    def _look_ahead(self) -> bool:
+        """A handler works, and bytes have come: see whether the client's goodbye is among them.
+
+        Returns whether anything was taken from the socket.
+        """
         with self._ciphering:
-            if self._waits or self._ended or self.state is State.CLOSED:
-                return
-            if len(self._plain) < AHEAD:
-                self._plain += self._pull_locked(AHEAD)
+            if self._waits or self._ended or len(self._plain) >= AHEAD:
+                return False
+            if self.state is not State.HANDLED:
+                return False
+            data = self._pull_locked(AHEAD)
+            self._plain += data
             left = Departure.FIN if self._ended else Departure.RESET if self._failure else None
         if self.watch.rearm is not None:
             self.watch.rearm(self.sock)
         if left is not None and self.peer.state is ClientState.OPEN:
             self._left(left)
             self.watch.on_left(self)
+        return bool(data) or left is not None
 
     def has_news(self) -> bool:
         return bool(self._plain) or super().has_news()
