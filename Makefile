@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SECONDS ?= 300
 GROUP = $(BIN)/python -m pip install --quiet --group
 
-.PHONY: demo test cpython lint docs bench clean
+.PHONY: demo test fuzz cpython lint docs bench clean
 
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
@@ -16,6 +17,9 @@ test: $(VENV)/.installed-test  ## the tests, with the coverage gate
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+fuzz: $(VENV)/.installed-test $(VENV)/.installed-fuzz  ## streams that the wire gets wrong, sought for SECONDS
+	$(BIN)/python tests/fuzz_wire.py $(SECONDS)
 
 cpython: $(VENV)/.installed-test  ## CPython's own tests of http.server, on each Python that is installed
 	$(BIN)/python tests/every_python.py
@@ -32,6 +36,7 @@ bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk
 	$(BIN)/python benchmarks/handler.py
 	$(BIN)/python benchmarks/departures.py
 	$(BIN)/python benchmarks/wsgi.py
+	$(BIN)/python benchmarks/overload.py
 
 clean:
 	rm -rf $(VENV) .venv-peers .coverage .coverage.* docs/_build

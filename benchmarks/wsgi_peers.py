@@ -42,7 +42,7 @@ def missing(requirements: list[str]) -> list[str]:
     ]
 
 
-def install() -> dict[str, str]:
+def install(*, with_optional: bool = True) -> dict[str, str]:
     """Versions by name, of all that is there then.  Without those that are required the program ends."""
     if not PYTHON.exists():
         print(f"making {PEERS.name}", flush=True)
@@ -52,7 +52,7 @@ def install() -> dict[str, str]:
         print("installing", *wanted, flush=True)
         if (done := pip("install", *wanted)).returncode:
             sys.exit(done.stdout + done.stderr)
-    for each in missing(optional):
+    for each in missing(optional) if with_optional else ():
         print("building", each, flush=True)
         try:
             failed = pip("install", each).returncode

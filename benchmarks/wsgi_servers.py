@@ -61,25 +61,39 @@ class Server:
     closing: Callable[[int, int], list[str]] | None = None
 
 
-def from_code(kind: str, python: Path | str = PYTHON) -> Callable[[int, int], list[str]]:
-    return lambda port, threads: [str(python), "wsgi_serve.py", kind, str(port), str(threads)]
+def from_code(
+    kind: str, python: Path | str = PYTHON, app: str = APP, settings: tuple[str, ...] = ()
+) -> Callable[[int, int], list[str]]:
+    program = [str(python), "wsgi_serve.py", kind]
+    return lambda port, threads: [*program, str(port), str(threads), app, *settings]
 
 
-def hangup(port: int, threads: int) -> list[str]:
-    """Always with its 64 threads, which are made when they are needed."""
-    options = ["--access-log", "off", "--threads", "64", APP, "--port", str(port)]
+def hangup(port: int, threads: int, app: str = APP) -> list[str]:
+    options = ["--access-log", "off", "--threads", str(threads), app, "--port", str(port)]
     return [sys.executable, "-m", "hangup", "serve", *options]
 
 
-def gunicorn(port: int, threads: int) -> list[str]:
-    options = ["--worker-class", "gthread", "--workers", "1", "--threads", str(threads)]
+def hangup_64(port: int, threads: int) -> list[str]:
+    """Always with its 64 threads, which are made when they are needed."""
+    return hangup(port, 64)
+
+
+def gunicorn(
+    port: int,
+    threads: int,
+    app: str = APP,
+    python: Path | str = PYTHON,
+    worker: str = "gthread",
+    settings: tuple[str, ...] = (),
+) -> list[str]:
+    options = ["--worker-class", worker, "--workers", "1", "--threads", str(threads), *settings]
     listen = ["--bind", f"{HOST}:{port}", "--no-control-socket"]
-    return [str(PYTHON), "-m", "gunicorn", *options, *listen, APP]
+    return [str(python), "-m", "gunicorn", *options, *listen, app]
 
 
-def granian(port: int, threads: int) -> list[str]:
+def granian(port: int, threads: int, app: str = APP) -> list[str]:
     options = ["--interface", "wsgi", "--workers", "1", "--blocking-threads", str(threads)]
-    return [str(PYTHON), "-m", "granian", *options, "--host", HOST, "--port", str(port), APP]
+    return [str(PYTHON), "-m", "granian", *options, "--host", HOST, "--port", str(port), app]
 
 
 def uwsgi(port: int, threads: int) -> list[str]:
@@ -103,7 +117,7 @@ CHEROOT = "1,024 connections in its backlog and kept, instead of 5 and 10"
 UWSGI = "1 process; `--http11-socket`, but `--http-socket` for new connections and the stream"
 
 ALL = (
-    Server("hangup", "hangup", "hangup", hangup, "64 threads at most"),
+    Server("hangup", "hangup", "hangup", hangup_64, "64 threads at most"),
     Server("wsgiref", "wsgiref", None, from_code("wsgiref", sys.executable), WSGIREF),
     Server("werkzeug", "Werkzeug", "werkzeug", from_code("werkzeug"), "a thread for each connection"),
     Server("waitress", "waitress", "waitress", from_code("waitress")),

@@ -3,9 +3,11 @@
 In order while waits are short.  Newest first while they are long: under overload the oldest request
 is the one whose client is about to leave, so a queue served in order serves only the departed
 (adaptive LIFO; "Fail at Scale", ACM Queue 2015).  A request whose client has left is not started.
+
+What is no request goes before all of them, in order: an *errand*, a step of a TLS handshake say.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from time import monotonic
 
 from ._connection import Connection
@@ -28,13 +30,18 @@ class Backlog:
         self._long_wait = long_wait
         # In the order of arrival; a dict, so that one in the middle can go cheaply.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self._errands: deque[Connection] = deque()
 
     def __len__(self) -> int:
+        """The number of requests."""
         return len(self._waiting)
 
     def put(self, connection: Connection) -> None:
-        """A request waits from now on."""
-        self._waiting[connection] = None
+        """A request, or an errand, waits from now on."""
+        if connection.exchange is None:
+            self._errands.append(connection)
+        else:
+            self._waiting[connection] = None
 
     def remove(self, connection: Connection) -> bool:
         """A request waits no more; False if it did not."""
@@ -44,11 +51,17 @@ class Backlog:
         return True
 
     def take_first(self) -> Connection | None:
-        """The oldest request, or None."""
+        """An errand, the oldest request, or None."""
+        if self._errands:
+            return self._errands.popleft()
         return self._waiting.popitem(last=False)[0] if self._waiting else None
 
-    def take(self) -> Connection | None:
-        """The request whose turn it is, or None."""
+    def take(self, *, errands_alone: bool = False) -> Connection | None:
+        """An errand, the request whose turn it is, or None."""
+        if self._errands:
+            return self._errands.popleft()
+        if errands_alone:
+            return None
         waiting = self._waiting
         if not waiting:
             return None

@@ -17,14 +17,11 @@ ContextOf = Callable[[], ssl.SSLContext]
 
 _Path = str | os.PathLike[str]
 
-# What OpenSSL says, and what a person can do about it.
+# What OpenSSL says where it says more than that PEM is not to its liking.
 _REASONS = {
-    "KEY_VALUES_MISMATCH": "it doesn't belong to the certificate",
-    "NO_START_LINE": "there is nothing in PEM form in it",
-    "BAD_DECRYPT": "its password is another one",
-    "BAD_PASSWORD_READ": "its password is another one",
-    "EE_KEY_TOO_SMALL": "its key is too short to be secure",
-    "CA_MD_TOO_WEAK": "its signature is too weak to be secure",
+    "KEY_VALUES_MISMATCH": "the private key doesn't belong to the certificate",
+    "EE_KEY_TOO_SMALL": "the key is too short to be secure",
+    "CA_MD_TOO_WEAK": "the signature is too weak to be secure",
 }
 
 
@@ -45,10 +42,13 @@ def server_context(
     context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9325 §3.5: costs the server more than the client
     context.set_alpn_protocols(list(alpn_protocols))
     key = os.fspath(keyfile if keyfile is not None else certfile)
-    for path in dict.fromkeys((os.fspath(certfile), key)):
-        _check_readable(path)
+    _check_holds(b"CERTIFICATE-----", os.fspath(certfile), "certificate")
+    _check_holds(b"PRIVATE KEY-----", key, "private key")
+    asked = False
 
     def ask() -> str:
+        nonlocal asked
+        asked = True
         if password is None:  # OpenSSL would ask at the terminal, where there may be none.
             raise ConfigError(f"the private key in {key} is encrypted, and there is no password for it")
         return password
@@ -56,18 +56,21 @@ def server_context(
     try:
         context.load_cert_chain(certfile, keyfile, ask)
     except ssl.SSLError as error:
-        reason = _REASONS.get(error.reason or "", error.reason or "it is no private key in PEM form")
-        which = os.fspath(certfile) if error.reason in ("NO_START_LINE", "EE_KEY_TOO_SMALL") else key
-        raise ConfigError(f"can't use {which} for TLS: {reason}") from None
+        reason = _REASONS.get(error.reason or "", error.reason or "OpenSSL can't make sense of it")
+        if asked and error.reason not in _REASONS:
+            reason = "the private key's password is another one"
+        raise ConfigError(f"can't use {os.fspath(certfile)} with {key} for TLS: {reason}") from None
     return context
 
 
-def _check_readable(path: str) -> None:
+def _check_holds(begin: bytes, path: str, what: str) -> None:
     try:
-        with open(path, "rb"):
-            pass
+        with open(path, "rb") as file:
+            there = begin in file.read()
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror}") from None
+    if not there:
+        raise ConfigError(f"can't use {path} for TLS: there is no {what} in PEM form in it")
 
 
 def check_context(context: object) -> ssl.SSLContext:

@@ -163,29 +163,43 @@ class TLSConnection(Connection):
         return False
 
     def prepare(self) -> bool:
-        """Take a step of the handshake; True if it is done and a request is at hand."""
+        """Take a step of the handshake.  False: the connection is the watch's again, or closed.
+
+        A request that came with the last step is the watch's to find: whether there is a thread for it
+        is another question than whether there was one for the handshake.
+        """
         if self.established:
             return super().prepare()
-        until = self.deadline
         try:
-            while not self._shake_hands():
-                if self._park(until) is not None:
-                    self.watch.expect(until)
-                    return False
-                if not self.keep_open:
-                    self.close()
-                    return False
+            self._take_steps()
         except OSError as error:
             _log.debug("no TLS handshake with %s: %s", self.peer.host, error)
             self.refusal = _NO_TLS  # It may be sending on, and is to read the alert.
             self.finish()
-            return False
         except BadRequest as refusal:
             self._answer_plainly(refusal)
-            return False
-        self.idle_since = monotonic()
-        self._drained = False
-        return self.rest()
+        return False
+
+    def _take_steps(self) -> None:
+        until = self.deadline
+        while True:
+            if not self.established and self._shake_hands():
+                self.idle_since = monotonic()
+                until = self.idle_since + self.config.head_timeout
+            if self.established:
+                with self._ciphering:
+                    self._plain += self._pull_locked(AHEAD)
+                self._mark_drained()
+            # What is there now nobody would tell the watch of.
+            more = bool(self._plain or self._ended or self._failure)
+            if self._park(until) is not None:
+                break
+            if not self.keep_open:
+                self.close()
+                return
+        if more:
+            self.watch.look_at(self)
+        self.watch.expect(until)
 
     def _shake_hands(self) -> bool:
         """Read what has come, and answer it; True when the handshake is done."""
@@ -231,7 +245,9 @@ class TLSConnection(Connection):
         if not self.established:
             raise BlockingIOError(errno.EAGAIN, "the handshake is not done")
         with self._ciphering:
-            data = self._plain or self._pull_locked(size)
+            data = self._plain
+            if len(data) < size:  # Fewer than were asked for say that the socket is drained.
+                data += self._pull_locked(size - len(data))
             self._plain = data[size:]
         data = data[:size]
         if data or self._ended:

@@ -265,6 +265,11 @@ class Watch:
 
     # -- any thread
 
+    def look_at(self, connection: Connection) -> None:
+        """Bytes have come for a connection that was parked, of which the poller will not tell."""
+        self._ready.append((connection, READABLE))
+        self.poller.wake()
+
     def register(self, connection: Connection) -> None:
         """Watch a connection from now on, if it is not watched yet."""
         if not connection.watched:

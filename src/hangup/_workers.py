@@ -13,6 +13,7 @@ on polling, and lets requests wait in the backlog for whoever is done first.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -41,6 +42,9 @@ _FALLING = 0.03
 _TAKEN_OVER = 0.003
 
 
+# Threads beyond those that are permitted, for what is no handler: TLS handshakes must not wait for slow
+# handlers. They compute, so more of them than there are cores would be of no use.
+_ERRANDS = os.cpu_count() or 1
 # Seconds that a thread which is inside no handler is given to end.
 _ENDING = 1.0
 
@@ -236,7 +240,8 @@ class Workers:
         """Give the lead away, to run the handler; False if the request must wait instead."""
         self._watch.register(connection)
         with self._lock:
-            is_full = self._busy >= self._max_threads
+            room = self._max_threads + (_ERRANDS if connection.exchange is None else 0)
+            is_full = self._busy >= room
             if not is_full and self._new_leader_locked():
                 return True
             waits = is_full and self._wait_locked(connection)
@@ -249,7 +254,7 @@ class Workers:
         return False
 
     def _wait_locked(self, connection: Connection) -> bool:
-        """Have a request wait for a thread; False if too many do."""
+        """Have a request, or an errand, wait for a thread; False if too many requests do."""
         if len(self._backlog) >= self._max_queue and connection.exchange is not None:
             return False
         self._backlog.put(connection)
@@ -314,7 +319,9 @@ class Workers:
         """After a handler: the next request that waits; with none, this thread is free."""
         while True:
             with self._lock:
-                connection = self._backlog.take()
+                # More are busy than are permitted? Then one has run an errand, and takes no request.
+                over = self._busy > self._max_threads
+                connection = self._backlog.take(errands_alone=over)
                 if connection is None:
                     self._busy -= 1
                     return None
