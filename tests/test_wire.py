@@ -1,11 +1,8 @@
 """Bytes to events: every request whole, byte by byte, and with something behind it."""
 
-import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hangup import BadRequest, Config
 from hangup._heads import CHUNKED
@@ -273,20 +270,3 @@ def test_a_plain_answer_tells_its_length() -> None:
     head, body = plain_answer(400, "Bad \N{SNOWMAN}")
     assert b"Content-Length: %d\r\n" % len(body) in head
     assert b"Connection: close\r\n" in head
-
-
-@settings(max_examples=200, deadline=None)
-@given(names=st.lists(st.sampled_from(sorted([*GOOD, *BAD])), min_size=1, max_size=4), data=st.data())
-def test_how_bytes_are_split_never_changes_what_they_say(names: list[str], data: Any) -> None:
-    stream = b"".join((GOOD.get(name) or BAD[name])[0] for name in names)
-    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=12))
-    bounds = [0, *sorted(cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in itertools.pairwise(bounds)]
-    assert parse([piece for piece in pieces if piece]) == parse([stream])
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=400))
-def test_no_bytes_raise_anything_but_a_refusal(data: bytes) -> None:
-    for event in parse([data]) + parse([b"POST / HTTP/1.1\r\n" + HOST + data]):
-        assert not isinstance(event, int) or 400 <= event < 600

@@ -37,6 +37,8 @@ _TARGET = rb"[^\x00-\x20\x7f#]"
 _REQUEST_LINE = re.compile(rb"(%s) (%s+) HTTP/(\d)\.(\d)" % (_TOKEN, _TARGET))
 _REQUEST_LINE_BEGINS = re.compile(rb"%s(?: %s*(?: [^\x00-\x20\x7f]*)?)?" % (_TOKEN, _TARGET))
 _VERSION = re.compile(r"HTTP/\d\.\d")
+# White space behind a value (RFC 9112 §5.1), but not a line of nothing else.
+_TABS_BEHIND = re.compile(rb"(?<=[^\s])[ \t]+(?=\r\n)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n|\Z)")
 # RFC 3986 §3.2.2: a registered name or an address, or a bracketed one; then a port.
@@ -135,7 +137,7 @@ class Heads:
             return request
         line_end = head.index(b"\r\n")
         config = self._config
-        if len(head) > self._small or line_end > config.max_request_line:
+        if len(head) > self._small or line_end + 2 > config.max_request_line:
             self._check_sizes(line_end + 2, len(head) - line_end - 2)
             self._check_fields(head, line_end + 2)
         match = _REQUEST_LINE.match(head, 0, line_end)
@@ -173,12 +175,12 @@ class Heads:
         """
         line_end = buffer.find(b"\r\n")
         if line_end < 0:
-            self._check_sizes(len(buffer) + 2, 0)
+            self._check_sizes(len(buffer.removesuffix(b"\r")) + 2, 0)
             if not _REQUEST_LINE_BEGINS.fullmatch(buffer.removesuffix(b"\r")):
                 raise BadRequest(400, f"Bad request syntax ({_shown(buffer)})")
         else:
             self._check_sizes(line_end + 2, len(buffer) - line_end - 2)
-            self._check_fields(buffer, line_end + 2)
+            self._check_fields(buffer.removesuffix(b"\r"), line_end + 2)
             if line_end >= searched - 1:
                 _check_request_line(buffer[:line_end])
         # A head whose lines end in bare LF would never meet its CRLF CRLF.
@@ -201,6 +203,8 @@ class Heads:
 def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:
     if _BARE_LF.search(block) or _BARE_CR.search(block):
         raise BadRequest(400, "Lines of a head end in CRLF")  # llhttp has not always thought so
+    if b"\t\r\n" in block:
+        block = _TABS_BEHIND.sub(b"", block)  # llhttp would take it for a part of a coding's name
     sink = _Sink()
     try:
         httptools.HttpRequestParser(sink).feed_data(_PLAIN_LINE + block)
@@ -220,7 +224,7 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
     items = _parse_block(block)
     keep_alive = modern
     length = hosts = 0
-    expects_continue = upgrade = False
+    closes = expects_continue = upgrade = False
     for name, value in items:
         name = name.lower()
         if name == "host":
@@ -229,13 +233,12 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
                 raise BadRequest(400, "Bad Host field")
         elif name == "connection":
             tokens = [token.strip(" \t") for token in value.lower().split(",")]
-            if "close" in tokens:
-                keep_alive = False
-            elif "keep-alive" in tokens and not modern:
+            closes = closes or "close" in tokens
+            if "keep-alive" in tokens:
                 keep_alive = True
             upgrade = upgrade or "upgrade" in tokens
         elif name == "content-length":
-            length = int(value)
+            length = int(value.lstrip("0") or 0)  # int() takes so many digits and no more
         elif name == "transfer-encoding":
             if value.lower() != "chunked" or not modern or length == CHUNKED:
                 raise _bad_transfer_encoding(value, modern=modern)
@@ -246,7 +249,7 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
             expects_continue = True
     if hosts != 1 and (modern or hosts):
         raise BadRequest(400, "A request has exactly one Host field")
-    return Fields(items, length, keep_alive, expects_continue, upgrade)
+    return Fields(items, length, keep_alive and not closes, expects_continue, upgrade)
 
 
 _remembered_fields = functools.lru_cache(maxsize=REMEMBERED)(_parse_fields)

@@ -35,6 +35,8 @@ _CHUNK_ALLOWANCE = 16
 _LAST_CHUNK = re.compile(rb"(?<=\r\n)0+(?:;[^\r\n]*)?\r\n")
 _LAST_CHUNK_BEGINS = re.compile(rb"\r\n(?:0+(?:;[^\r\n]*)?\r?)?")
 _LONGEST_LINE = 4096
+# What may be a chunk's line, or the rest of one, without its LF.
+_CHUNK_LINE = re.compile(rb"(?:\A|\r\n(?=[0-9A-Fa-f]))[^\r\n]*\r(?=\n)")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
 # A request line may be preceded by an empty line (RFC 9112 §2.2); this many of them.
 _EMPTY_LINES = 2
@@ -80,6 +82,8 @@ class _Chunks:
             self._parse(data[fed:end])
             fed = end
             if self._at_header:
+                if match.end() - match.start() >= _LONGEST_LINE:
+                    raise BadRequest(400, "Malformed end of a chunked body")
                 self._trailers = b""
                 return fed + self._read_trailers(data[fed:])
         self._parse(data[fed:])
@@ -91,6 +95,19 @@ class _Chunks:
         return len(data)
 
     def _parse(self, piece: bytes) -> None:
+        """Feed llhttp.  Framing outweighs the body where a line ends, if at all.
+
+        So where it might, that is asked at each line's end: the verdict must not depend on which bytes
+        one read gave.
+        """
+        fed = 0
+        if self._framing + len(piece) > _FRAMING_ALLOWANCE:
+            for match in _CHUNK_LINE.finditer(piece):
+                self._feed_parser(piece[fed : match.end()])
+                fed = match.end()
+        self._feed_parser(piece[fed:])
+
+    def _feed_parser(self, piece: bytes) -> None:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserError:
