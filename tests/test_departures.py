@@ -334,3 +334,32 @@ def test_a_client_that_leaves_after_100_continue_has_not_been_answered(serve: An
     peer.fin()
     record = serving.record()
     assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+
+
+def test_a_request_that_came_with_fin_while_the_last_one_ended_is_answered(
+    serve: Any, base: Any
+) -> None:
+    """The watch has seen both by then; the thread that ends the first must look for the second."""
+    answered, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Handler(base):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            answer(self, self.path.encode())
+            self.wfile.flush()
+            if self.path == "/first":
+                answered.release()
+                assert go_on.acquire(timeout=PATIENCE)
+
+    serving = serve(Handler)
+    with serving.connect() as peer:
+        assert peer.get("/first").response()[1] == b"/first"
+        assert answered.acquire(timeout=PATIENCE)
+        connection = serving.the_connection()
+        peer.get("/second").half_close()
+        blind = type(serving.engine.watch.poller).__name__ == "PollPoller"  # to FIN behind bytes
+        until(lambda: connection.pending if blind else connection.peer.state.name == "EOF", "it is seen")
+        go_on.release()
+        assert peer.response()[1] == b"/second"
+        assert peer.read_to_end() == b""

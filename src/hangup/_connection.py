@@ -335,6 +335,8 @@ class Connection(Remainder):
             if (wire.buffer or not self._drained) and self.advance():
                 return True
             if self.peer.state is not _OPEN:
+                if self._take_news():
+                    continue  # A request may have come with the FIN that the watch has seen.
                 self._tell_of_unfinished()
                 break
             if self._coming is not None:
@@ -359,6 +361,14 @@ class Connection(Remainder):
             pass
         if self.peer.state is _OPEN:
             self._settle(Outcome.ANSWERED)
+
+    def _take_news(self) -> bool:
+        """Whether something has come since the owner last looked; it must look again then."""
+        with self.watch.lock:
+            news, self.pending = self.pending, 0
+        if news:
+            self._drained = False
+        return bool(news)
 
     def _park(self, deadline: float) -> float | None:
         """Give the connection to the watch; None if there is more to do for its owner.

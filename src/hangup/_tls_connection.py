@@ -321,6 +321,13 @@ class TLSConnection(Connection):
                 self.pending |= READABLE
             return self.state is State.IDLE
 
+    def _take_news(self) -> bool:
+        if super()._take_news():
+            return True
+        if self._plain:  # The watch has read it, and is about to say so.
+            self._drained = False
+        return bool(self._plain)
+
     def _look_ahead(self) -> bool:
         """A handler works, and bytes have come: see whether the client's goodbye is among them.
 
