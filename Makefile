@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SECONDS ?= 300
 GROUP = $(BIN)/python -m pip install --quiet --group
 
-.PHONY: demo test fuzz cpython lint docs bench clean
+.PHONY: demo test soak fuzz cpython lint docs bench clean
 
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
@@ -17,6 +17,9 @@ test: $(VENV)/.installed-test  ## the tests, with the coverage gate
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+soak: $(VENV)/.installed  ## ten minutes of good, departing, slow and malformed clients; SECONDS=60: one
+	$(BIN)/python tests/endurance.py $(SECONDS)
 
 fuzz: $(VENV)/.installed-test $(VENV)/.installed-fuzz  ## streams that the wire gets wrong, sought for SECONDS
 	$(BIN)/python tests/fuzz_wire.py $(SECONDS)
@@ -37,6 +40,8 @@ bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk
 	$(BIN)/python benchmarks/departures.py
 	$(BIN)/python benchmarks/wsgi.py
 	$(BIN)/python benchmarks/overload.py
+	$(BIN)/python benchmarks/slow_clients.py
+	$(BIN)/python benchmarks/tls.py
 
 clean:
 	rm -rf $(VENV) .venv-peers .coverage .coverage.* docs/_build
