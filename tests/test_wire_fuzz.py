@@ -785,8 +785,13 @@ FOUND = {
     # What outweighed the body was refused unless the body came with it.
     "a long chunk extension before a long chunk": _CHUNKED
     + b"4400;%s\r\n%s\r\n0\r\n\r\n" % (b"a" * 17000, b"b" * 0x4400),
+    # Such a line was not seen for one if a read ended within the CRLF before it: it went unrefused then.
+    "a long chunk extension behind another chunk": _CHUNKED
+    + b"1\r\nx\r\n4400;%s\r\n%s\r\n0\r\n\r\n" % (b"a" * 17000, b"b" * 0x4400),
     # The last chunk's line was found if it came whole, and refused if it came in pieces.
     "a long extension of the last chunk": _CHUNKED + b"0;%s\r\n\r\n" % (b"a" * 4100),
+    # It was refused at once if it came whole, and with the end of the message if not.
+    "a long extension of the last chunk, and no more": _CHUNKED + b"0;%s\r\n" % (b"a" * 4100),
     "many zeros for the last chunk": _CHUNKED + b"%s\r\n\r\n" % (b"0" * 4100),
 }
 
@@ -795,6 +800,9 @@ FOUND = {
 def test_what_was_found_once(name: str) -> None:
     data = FOUND[name]
     check(data, [len(data) // 2])
+    whole = read([data])
+    for at in range(1, 100):
+        check_same(whole, read(cut(data, [at])))
 
 
 @pytest.mark.parametrize("limit", ["max_request_line", "max_field", "max_head"])

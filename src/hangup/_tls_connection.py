@@ -55,7 +55,11 @@ AHEAD = RECEIVE_SIZE
 _PIECE = 65536
 # The first byte of a TLS record that carries a handshake (RFC 8446 §5.1).
 _HANDSHAKE_RECORD = 0x16
-_NO_TLS = BadRequest(400, "This port speaks HTTPS, not HTTP")
+
+
+def _no_tls() -> BadRequest:
+    """A new one each time: an exception keeps each traceback that it was ever raised with."""
+    return BadRequest(400, "This port speaks HTTPS, not HTTP")
 
 
 class TLSClientSocket(ClientSocket):
@@ -174,7 +178,7 @@ class TLSConnection(Connection):
             self._take_steps()
         except OSError as error:
             _log.debug("no TLS handshake with %s: %s", self.peer.host, error)
-            self.refusal = _NO_TLS  # It may be sending on, and is to read the alert.
+            self.refusal = _no_tls()  # It may be sending on, and is to read the alert.
             self.finish()
         except BadRequest as refusal:
             self._answer_plainly(refusal)
@@ -214,7 +218,7 @@ class TLSConnection(Connection):
             if len(data) < RECEIVE_SIZE:
                 self._mark_drained()
             if not self._began and data[0] != _HANDSHAKE_RECORD:
-                raise _NO_TLS
+                raise _no_tls()
             self._began = True
             self._incoming.write(data)
             try:
