@@ -36,7 +36,7 @@ _LAST_CHUNK = re.compile(rb"(?<=\r\n)0+(?:;[^\r\n]*)?\r\n")
 _LAST_CHUNK_BEGINS = re.compile(rb"\r\n(?:0+(?:;[^\r\n]*)?\r?)?")
 _LONGEST_LINE = 4096
 # What may be a chunk's line, or the rest of one, without its LF.
-_CHUNK_LINE = re.compile(rb"(?:\A|\r\n(?=[0-9A-Fa-f]))[^\r\n]*\r(?=\n)")
+_CHUNK_LINE = re.compile(rb"(?:\A\n?|(?<=\r\n)(?=[0-9A-Fa-f]))[^\r\n]*\r(?=\n)")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
 # A request line may be preceded by an empty line (RFC 9112 §2.2); this many of them.
 _EMPTY_LINES = 2
@@ -83,7 +83,7 @@ class _Chunks:
             fed = end
             if self._at_header:
                 if match.end() - match.start() >= _LONGEST_LINE:
-                    raise BadRequest(400, "Malformed end of a chunked body")
+                    continue  # As if it had come in pieces: it is refused where the message ends.
                 self._trailers = b""
                 return fed + self._read_trailers(data[fed:])
         self._parse(data[fed:])
