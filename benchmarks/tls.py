@@ -46,6 +46,10 @@ def commands(port: int, cert: str, key: str) -> dict[str, list[str]]:
             *(sys.executable, "-m", "hangup", "serve", "app:app", "--port", str(port)),
             *("--access-log", "off", *files),
         ],
+        "hangup.gunicorn.Worker": [
+            *(sys.executable, "-m", "gunicorn", "-k", "hangup.gunicorn.Worker", "--no-control-socket"),
+            *("-b", f"127.0.0.1:{port}", *files, "app:app"),
+        ],
         "gunicorn gthread": [
             *(peer, "-m", "gunicorn", "-k", "gthread", "--threads", "8"),
             *("-b", f"127.0.0.1:{port}", *files, "app:app"),
@@ -66,6 +70,8 @@ def load(port: int, *options: str) -> float:
     )
     found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     assert found, done.stdout
+    for trouble in re.findall(r"(?:Socket errors|Non-2xx).*", done.stdout):
+        print("  trouble:", trouble, flush=True)
     return float(found[1])
 
 

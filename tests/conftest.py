@@ -3,14 +3,17 @@
 import contextlib
 import http.client
 import http.server
+import logging
 import os
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -54,6 +57,41 @@ def callbacks() -> Iterator[Callbacks]:
     threads = Callbacks("test", idle_timeout=PATIENCE)
     yield threads
     threads.close()
+
+
+class Certificate(NamedTuple):
+    """A certificate for localhost that nobody else has signed, in files."""
+
+    cert: str
+    key: str
+    #: Both of them in one file.
+    both: str
+
+
+class Certificates(NamedTuple):
+    """One with each kind of key."""
+
+    rsa: Certificate
+    ecdsa: Certificate
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    directory = tmp_path_factory.mktemp("certificates")
+    ecdsa = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    return Certificates(_certify(directory, "rsa", "rsa:2048"), _certify(directory, "ecdsa", *ecdsa))
+
+
+def _certify(directory: Path, name: str, *new_key: str) -> Certificate:
+    found = Certificate(*(str(directory / f"{name}.{part}") for part in Certificate._fields))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", *new_key, "-nodes", "-days", "2", "-subj", f"/CN={name}",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", found.key,
+         "-out", found.cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    Path(found.both).write_text(Path(found.key).read_text() + Path(found.cert).read_text())
+    return found
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -315,3 +353,15 @@ def serve_app() -> Iterator[Callable[..., ServingApp]]:
     yield start
     for serving in started:
         serving.stop()
+
+
+@pytest.fixture
+def nothing_is_said(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Iterator[None]:
+    """Fail a test in which the server says anything above debug, or shows a traceback."""
+    caplog.set_level(logging.DEBUG, "hangup")
+    yield
+    said = [(one.levelno, one.getMessage()) for one in caplog.records if one.name == "hangup"]
+    assert [text for level, text in said if level > logging.DEBUG] == []
+    assert "Traceback" not in capfd.readouterr().err

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, Peer, Serving, answer, until
+from conftest import PATIENCE, Certificates, Peer, Serving, answer, until
 from hangup import Config, Outcome
 from hangup.httpserver import shown
 
@@ -467,27 +467,12 @@ def test_accepting_pauses_when_no_descriptor_is_left(
     assert "accepting pauses" in caplog.text
 
 
-@pytest.fixture
-def certificate(tmp_path: Any) -> str:
-    import subprocess
-
-    path = str(tmp_path / "both.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
-         "/CN=localhost", "-keyout", path, "-out", path + ".crt"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    with open(path, "a") as both, open(path + ".crt") as cert:
-        both.write(cert.read())
-    return path
-
-
 @pytest.mark.parametrize("where", ["listener", "get_request"])
 def test_tls_as_programs_add_it_to_http_server(
-    serve: Any, base: Any, certificate: str, where: str, capfd: pytest.CaptureFixture[str]
+    serve: Any, base: Any, certificate: Certificates, where: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(certificate.rsa.both)
 
     class Server(hangup.ThreadingHTTPServer):
         def server_activate(self) -> None:

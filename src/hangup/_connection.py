@@ -355,10 +355,15 @@ class Connection(Remainder):
 
     def _send_remainder(self) -> None:
         """Where the watch can't: this thread waits for the client after all."""
+        assert self._unsettled
+        self.exchange = self._unsettled[-1]  # for its count of bytes
         try:
             self.send_remainder()
         except ClientDisconnected:
             pass
+        finally:
+            self.exchange.ended_at = self.idle_since = monotonic()
+            self.exchange = None
         if self.peer.state is _OPEN:
             self._settle(Outcome.ANSWERED)
 

@@ -230,7 +230,10 @@ class PollPoller(_Waker):
         self._poll.register(sock, select.POLLIN)
 
     def remove(self, sock: socket.socket) -> None:
+        # The kernel keeps a socket open for as long as a poll(2) that was given it goes on, also when
+        # its descriptor has been closed: without this, the client would wait for its FIN.
         self._change(sock, "remove")
+        self.wake()
 
     def rearm(self, sock: socket.socket) -> None:
         self._change(sock, "rearm")

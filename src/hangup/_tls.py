@@ -10,16 +10,20 @@ from collections.abc import Callable, Sequence
 
 from .exceptions import ConfigError
 
-__all__ = ["Certificate", "ContextOf", "check_context", "server_context"]
+__all__ = ["Certificate", "ContextOf", "Password", "check_context", "server_context"]
 
 #: Gives the context for the next connection.
 ContextOf = Callable[[], ssl.SSLContext]
 
 _Path = str | os.PathLike[str]
+#: What decrypts a private key, or gives that (``http.server`` of Python 3.14 takes both).
+Password = str | bytes | Callable[[], str | bytes]
 
 # What OpenSSL says where it says more than that PEM is not to its liking.
 _REASONS = {
     "KEY_VALUES_MISMATCH": "the private key doesn't belong to the certificate",
+    "KEY_TYPE_MISMATCH": "the private key doesn't belong to the certificate",
+    "NO_CERTIFICATE_ASSIGNED": "the private key doesn't belong to the certificate",
     "EE_KEY_TOO_SMALL": "the key is too short to be secure",
     "CA_MD_TOO_WEAK": "the signature is too weak to be secure",
 }
@@ -28,7 +32,7 @@ _REASONS = {
 def server_context(
     certfile: _Path,
     keyfile: _Path | None = None,
-    password: str | None = None,
+    password: Password | None = None,
     *,
     alpn_protocols: Sequence[str] = ("http/1.1",),
 ) -> ssl.SSLContext:
@@ -46,12 +50,12 @@ def server_context(
     _check_holds(b"PRIVATE KEY-----", key, "private key")
     asked = False
 
-    def ask() -> str:
+    def ask() -> str | bytes:
         nonlocal asked
         asked = True
         if password is None:  # OpenSSL would ask at the terminal, where there may be none.
             raise ConfigError(f"the private key in {key} is encrypted, and there is no password for it")
-        return password
+        return password() if callable(password) else password
 
     try:
         context.load_cert_chain(certfile, keyfile, ask)
@@ -91,7 +95,7 @@ class Certificate:
     """
 
     def __init__(
-        self, certfile: _Path, keyfile: _Path | None = None, password: str | None = None
+        self, certfile: _Path, keyfile: _Path | None = None, password: Password | None = None
     ) -> None:
         self._files = (certfile, keyfile, password)
         self.reload()

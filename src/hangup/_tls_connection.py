@@ -147,8 +147,11 @@ class TLSConnection(Connection):
             return super().on_ready(flags)
         if self.state is not State.IDLE and not self._on_ready_while_owned(flags):
             return False
-        if flags & (EOF | GONE):
+        if flags & GONE:
             return self._leave_early("it left")
+        if flags & EOF:
+            # It may have closed its sending side alone, behind the last of the handshake and a request.
+            self._left(Departure.FIN)
         try:
             if not _recv(self.sock, 1, DONTWAIT | socket.MSG_PEEK):
                 return self._leave_early("it left")
@@ -194,16 +197,21 @@ class TLSConnection(Connection):
                 with self._ciphering:
                     self._plain += self._pull_locked(AHEAD)
                 self._mark_drained()
+            elif self.peer.state is ClientState.GONE:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "it left")
+            elif self.peer.state is ClientState.EOF:
+                continue  # Its FIN was told of together with these bytes: the next look finds it.
             # What is there now nobody would tell the watch of.
             more = bool(self._plain or self._ended or self._failure)
-            if self._park(until) is not None:
+            parked = self._park(until)
+            if parked is not None:
                 break
             if not self.keep_open:
                 self.close()
                 return
         if more:
             self.watch.look_at(self)
-        self.watch.expect(until)
+        self.watch.expect(parked)
 
     def _shake_hands(self) -> bool:
         """Read what has come, and answer it; True when the handshake is done."""
@@ -253,6 +261,10 @@ class TLSConnection(Connection):
             if len(data) < size:  # Fewer than were asked for say that the socket is drained.
                 data += self._pull_locked(size - len(data))
             self._plain = data[size:]
+            left = Departure.FIN if self._ended else Departure.RESET if self._failure else None
+        if left is not None and self.peer.state is ClientState.OPEN:
+            # Also behind bytes: these drain the socket, so nobody will come back for the goodbye.
+            self._left(left)
         data = data[:size]
         if data or self._ended:
             return data

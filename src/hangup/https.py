@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ._tls import server_context
+from ._tls import Password, server_context
 from .httpserver import HTTPServer, ThreadingHTTPServer
 
 __all__ = ["HTTPSServer", "ThreadingHTTPSServer"]
@@ -28,7 +28,7 @@ class HTTPSServer(HTTPServer):
         *,
         certfile: str | os.PathLike[str],
         keyfile: str | os.PathLike[str] | None = None,
-        password: str | None = None,
+        password: Password | None = None,
         alpn_protocols: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
@@ -48,7 +48,8 @@ class HTTPSServer(HTTPServer):
 
         Raises :exc:`hangup.ConfigError` if they can't be used; what was read before serves on then.
         """
-        self.socket.context = self._new_context()  # type: ignore[attr-defined]
+        # Not through the property, which a listener's lacks the other half of.
+        self.socket._context = self._new_context()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _new_context(self) -> Any:
         return server_context(
