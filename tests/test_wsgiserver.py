@@ -292,6 +292,34 @@ def test_what_takes_longer_than_the_grace_time_is_left_behind(command: Any) -> N
         assert server.end()[0] == 0
 
 
+def test_a_signal_that_another_thread_gets_ends_it_all_the_same(directory: Path) -> None:
+    """The kernel may give a signal to any thread; Python's handler runs in the main one, which waits."""
+    program = """
+import os, signal, sys, threading
+import hangup
+from hello import app
+
+def kill():
+    main = threading.main_thread().ident
+    while sys._current_frames()[main].f_code.co_name != "serve_forever":
+        threading.Event().wait(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def ready(server):
+    # From here on the main thread gets none; those of the server do.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=kill, daemon=True).start()
+
+hangup.serve(app, port=0, ready=ready, access_log="off")
+print("ended")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
 def test_a_second_signal_ends_it_at_once(command: Any) -> None:
     server = command("hello:app", "--port", "0").ready()
     with Peer(server.address) as peer:

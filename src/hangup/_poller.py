@@ -38,6 +38,7 @@ __all__ = [
     "KqueuePoller",
     "PollPoller",
     "Poller",
+    "Waker",
     "bytes_queued",
     "fin_after_data",
     "is_acknowledged",
@@ -92,7 +93,7 @@ class Poller(Protocol):
         """Give back the descriptors."""
 
 
-class _Waker:
+class Waker:
     """A socket pair: the wake-up that every system has."""
 
     def __init__(self) -> None:
@@ -100,6 +101,11 @@ class _Waker:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self.wake_fd = self._reader.fileno()
+
+    @property
+    def signal_fd(self) -> int:
+        """Whatever is written here wakes, too: for :func:`signal.set_wakeup_fd`."""
+        return self._writer.fileno()
 
     def wake(self) -> None:
         try:
@@ -119,7 +125,7 @@ class _Waker:
         self._writer.close()
 
 
-class EpollPoller(_Waker):
+class EpollPoller(Waker):
     """Linux."""
 
     rearm = None
@@ -157,7 +163,7 @@ class EpollPoller(_Waker):
         super().close()
 
 
-class KqueuePoller(_Waker):
+class KqueuePoller(Waker):
     """BSD and macOS.  ``EV_CLEAR`` is the edge; ``EV_EOF`` tells FIN, with an error in ``fflags``."""
 
     rearm = None
@@ -199,7 +205,7 @@ class KqueuePoller(_Waker):
         super().close()
 
 
-class PollPoller(_Waker):
+class PollPoller(Waker):
     """The portable fallback: poll(2) and a look at one byte.
 
     poll tells levels, so a connection that was reported is muted until :meth:`rearm` says that it

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import select
 import signal
 import socket
 import ssl
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, Self
 
+from ._poller import Waker
 from ._tls import Certificate, ContextOf, check_context
 from .config import Config
 from .exceptions import ConfigError
@@ -189,10 +191,10 @@ class WSGIServer:
         door = WSGIDoor(app, context_of=context_of)
         self.engine = Server(door, self.config, sinks=sinks, access_sink=log)
         self._started = False
-        # Released by whoever wants it to stop. A lock and no Event, which a signal's handler must not
+        # Set, and then woken, by whoever wants it to stop. No Event, which a signal's handler must not
         # set: it may run in the middle of that event's own wait.
-        self._running = threading.Lock()
-        self._running.acquire()
+        self._stopping = False
+        self._waker = Waker()
 
     @property
     def port(self) -> int:
@@ -228,14 +230,25 @@ class WSGIServer:
         """Serve until :meth:`shutdown`, which another thread calls; then finish what is in progress."""
         if not self._started:
             self.start()
-        self._running.acquire()
+        poll = select.poll()
+        poll.register(self._waker.wake_fd, select.POLLIN)
+        while not self._stopping:
+            poll.poll()
+            self._waker.woken()
+
+    @property
+    def signal_fd(self) -> int:
+        """What a signal must write to for :meth:`serve_forever` to notice it.
+
+        For :func:`signal.set_wakeup_fd`.  A signal that comes just before the main thread begins to
+        wait, or to another thread, does not end that wait by itself.
+        """
+        return self._waker.signal_fd
 
     def shutdown(self) -> None:
         """Have :meth:`serve_forever` return.  It may be called more than once, and does not wait."""
-        try:
-            self._running.release()
-        except RuntimeError:
-            pass  # It was told so before.
+        self._stopping = True
+        self._waker.wake()
 
     def close(self, grace: float | None = GRACE) -> None:
         """End: accept nothing more, and finish what is in progress, within ``grace`` s (None: no limit).
@@ -249,6 +262,7 @@ class WSGIServer:
         else:
             self.engine.watch.close()
         self.socket.close()
+        self._waker.close()
         if self._path is not None:
             try:
                 os.unlink(self._path)
@@ -284,6 +298,7 @@ def serve(
     second one ends the process at once.  With a ``certfile``, SIGHUP has it read again.
     """
     server = WSGIServer(app, host, port, **options)
+    wakeup_fd = -1
     handlers: dict[signal.Signals, Any] = {}
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -294,6 +309,7 @@ def serve(
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             handlers[number] = signal.signal(number, stop)
+        wakeup_fd = signal.set_wakeup_fd(server.signal_fd, warn_on_full_buffer=False)
     if handlers and server.can_reload and _RENEW is not None:
         renewing = signal.signal(_RENEW, lambda _signal, _frame: _renew(server))
     else:
@@ -304,6 +320,8 @@ def serve(
             ready(server)
         server.serve_forever()
     finally:
+        if handlers:
+            signal.set_wakeup_fd(wakeup_fd)
         server.close(grace)
         for number, handler in handlers.items():
             signal.signal(number, handler)
