@@ -275,10 +275,10 @@ class Reference:
       is the only one that is known, and not in a list with empty elements.
     - Only 100-continue may be expected (RFC 9110 §10.1.1).
 
+    - Chunk extensions have no white space, "bad" but to be parsed (§7.1.1: ``;a = b``).
+
     ``optional`` are messages that hangup, or llhttp beneath it, may refuse or not:
 
-    - Chunk extensions beyond their grammar (llhttp takes ``;a=`` and ``;;a``), or with the white space
-      that is "bad" but to be parsed (§7.1.1: ``;a = b``).
     - More than 4 KiB of a chunk's line, or 16 KiB of chunk framing.
     - A Content-Length of twenty digits or more, which are zeros then.
     """
@@ -355,11 +355,13 @@ class Reference:
         size = -1
         while size:
             line = self.line()
-            match = re.fullmatch(r"([0-9A-Fa-f]+)([ \t]*;.*)?", line)
-            if match is None or CONTROL.search(line) or (size := int(match[1], 16)) >= 1 << 64:
+            match = re.fullmatch(r"([0-9A-Fa-f]+)(;.*)?", line)
+            if match is None or len(message.body) + (size := int(match[1], 16)) > 1 << 30:
                 raise Refused
-            known = EXTENSIONS.fullmatch(match[2] or "") and len(line) < 4000
-            message.optional = message.optional or not known or self.framing(start, message) > 16000
+            if not EXTENSIONS.fullmatch(match[2] or ""):
+                raise Refused
+            long = len(line) >= 4000 or self.framing(start, message) > 16000
+            message.optional = message.optional or long
             self.take(message, size)
             if size and self.line():
                 raise Refused
