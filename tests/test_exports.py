@@ -94,6 +94,7 @@ ORDER = [
     "_reload",
     "run",
     "_demo",
+    "probe",
     "cli",
 ]
 
@@ -122,6 +123,16 @@ def test_imports_go_one_way() -> None:
             assert imports_of(path) <= set(ORDER[:index]), name
     modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
     assert modules <= set(ORDER)
+
+
+def test_the_probe_stands_alone() -> None:
+    for path in (SOURCE / "probe").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1, path
+                assert node.level == 1 or str(node.module).partition(".")[0] != "hangup", path
+            elif isinstance(node, ast.Import):
+                assert not [alias for alias in node.names if alias.name.startswith("hangup")], path
 
 
 @pytest.mark.parametrize("name", ["_chunks", "_heads", "_wire"])

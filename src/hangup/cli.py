@@ -16,6 +16,7 @@ from ._loading import LoadError, load_app, print_own
 from ._reload import run_reloading
 from .config import Config
 from .exceptions import ConfigError
+from .probe.command import probe_command
 from .records import FORMATS
 from .run import ScriptError, run_module, run_script
 from .wsgiserver import DEFAULT_THREADS, GRACE, CannotListen, WSGIServer, bind, serve
@@ -82,6 +83,9 @@ def run(module: bool, script: str, args: tuple[str, ...]) -> None:  # noqa: FBT0
         sys.exit((run_module if module else run_script)(script, args))
     except ScriptError as error:
         raise click.UsageError(str(error)) from None
+
+
+main.add_command(probe_command)
 
 
 # Settings whose option has a shorter name, or another default for applications than for handlers.
