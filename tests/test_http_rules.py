@@ -1,6 +1,7 @@
 """What RFC 9110 and RFC 9112 ask of a server, where no other test holds it: see docs/http.md."""
 
 import re
+import threading
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import answer
+from conftest import PATIENCE, answer, until
 from hangup import Config, Outcome
 from test_corpus import CORPUS
 
@@ -26,7 +27,10 @@ DATE = re.compile(
 
 
 class Rules(hangup.BaseHTTPRequestHandler):
-    """``/<number>`` is answered with that status, ``/unread`` at once, all else with what was asked."""
+    """``/<number>`` is answered with that status, ``/unread`` at once, all else with what was asked.
+
+    ``/part`` is answered when 50 bytes of the body have been read.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -45,6 +49,8 @@ class Rules(hangup.BaseHTTPRequestHandler):
             answer(self, b"ok", int(name))
         elif name == "unread":
             answer(self, b"unread")
+        elif name == "part":
+            answer(self, self.rfile.read(50))
         else:
             length = len(self.rfile.read())
             host = self.headers["Host"]
@@ -67,6 +73,8 @@ def rules(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return [] if name == "299" else [b"ok"]
     if name == "unread":
         body = b"unread"
+    elif name == "part":
+        body = environ["wsgi.input"].read(50)
     else:
         length = len(environ["wsgi.input"].read())
         method, host = environ["REQUEST_METHOD"], environ.get("HTTP_HOST")
@@ -99,6 +107,25 @@ def test_no_request_begins_before_its_head_is_whole(start: Any) -> None:
         peer.send(b"GET /half HTTP/1.1\r\n" + HOST).half_close()
         assert peer.read_to_end() == b""
     assert serving.record().outcome is Outcome.LEFT
+
+
+@pytest.mark.parametrize("lines", [b"\r\n", b"\r\n\r\n", b"\r\n\r"])
+def test_empty_lines_behind_a_request_begin_no_other(start: Any, lines: bytes) -> None:
+    serving = start(keep_alive_timeout=0.1, head_timeout=PATIENCE * 2)
+    with serving.connect() as peer:
+        peer.send(b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n" + lines)
+        assert peer.response()[0].status == 200
+        assert peer.read_to_end() == b""  # as an idle connection: in its time, and without a word
+    with serving.connect() as peer:
+        peer.send(b"GET /b HTTP/1.1\r\n" + HOST + b"\r\n" + lines)
+        assert peer.response()[0].status == 200
+        assert peer.half_close().read_to_end() == b""
+    with serving.connect() as peer:
+        peer.send(b"GET /c HTTP/1.1\r\n" + HOST + b"\r\n" + lines.removesuffix(b"\r"))
+        assert peer.response()[0].status == 200
+        assert peer.get("/d").response()[0].status == 200
+    targets = [(record.target, record.status) for record in serving.wait_for_records(4)]
+    assert targets == [("/a", 200), ("/b", 200), ("/c", 200), ("/d", 200)]
 
 
 def test_methods_differ_by_case(serve: Any) -> None:
@@ -151,7 +178,77 @@ def test_trailer_fields_are_not_merged_into_the_head(start: Any) -> None:
         assert peer.get("/next").response()[1] == b"GET /next test 0 "
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"HEAD / HTTP/1.1\r\n\r\n", 400),
+        (b"\r\nHEAD / HTTP/1.1\r\n\r\n", 400),
+        (b"HEAD / HTTP/1.1\r\nHost: a\n", 400),
+        (b"HEAD / HTTP/3.0\r\n\r\n", 505),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\n", 408),
+    ],
+)
+def test_a_refusal_of_head_has_no_body_but_its_length(start: Any, head: bytes, status: int) -> None:
+    with start(head_timeout=0.1).connect() as peer:
+        got = peer.send(head).read_to_end()
+    assert got.startswith(b"HTTP/1.1 %d " % status)
+    assert got.endswith(b"\r\n\r\n")
+    assert got.count(b"\r\n\r\n") == 1
+    assert re.search(rb"\r\nContent-Length: [1-9]", got)
+
+
+def test_head_is_told_without_a_body_that_the_queue_is_full(serve: Any) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class Slow(Rules):
+        def do_HEAD(self) -> None:
+            began.set()
+            assert go_on.wait(PATIENCE)
+            answer(self, b"")
+
+    serving = serve(Slow, config=Config(max_threads=1, max_queue=1))
+    head = b"HEAD / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    with serving.connect() as first, serving.connect() as second, serving.connect() as third:
+        first.send(head)
+        assert began.wait(PATIENCE)
+        second.send(head)
+        until(lambda: len(serving.engine.workers._backlog) == 1, "the second waits")
+        got = third.send(head).read_to_end()
+        go_on.set()
+        assert first.read_to_end().startswith(b"HTTP/1.1 200 ")
+        assert second.read_to_end().startswith(b"HTTP/1.1 200 ")
+    assert got.startswith(b"HTTP/1.1 503 ")
+    assert got.endswith(b"\r\n\r\n")
+
+
 # -- Expect and CONNECT
+
+
+def test_a_body_that_was_asked_for_and_is_not_read_is_dropped(serve: Any) -> None:
+    with serve(Rules).connect() as peer:
+        for _ in range(2):
+            peer.send(b"POST /unread HTTP/1.1\r\n" + HOST)
+            peer.send(b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED))
+            assert peer.read_head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            response, body = peer.response()
+            assert (response.getheader("Connection"), body) == (None, b"unread")
+            peer.send(SMUGGLED)
+        assert peer.send(CLOSING).response()[1].startswith(b"GET /closing ")
+
+
+def test_a_handler_that_does_not_ask_for_a_body_says_that_the_connection_closes(serve: Any) -> None:
+    class Silent(Rules):
+        def handle_expect_100(self) -> bool:
+            return True
+
+    with serve(Silent).connect() as peer:
+        peer.send(b"POST /unread HTTP/1.1\r\n" + HOST)
+        peer.send(b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        response, body = peer.response()
+        assert (response.getheader("Connection"), body) == ("close", b"unread")
+        assert peer.read_to_end() == b""
 
 
 def test_http_1_0_is_never_sent_a_100(start: Any) -> None:
@@ -249,6 +346,31 @@ def test_a_body_too_long_to_be_dropped_ends_the_connection_behind_the_answer(sta
         assert peer.response()[1] == b"unread"
         assert peer.read_to_end() == b""
     assert len(serving.wait_for_records(1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "closes"),
+    [
+        (b"/unread", 1000, False),
+        (b"/unread", 1001, True),
+        (b"/part", 1050, False),
+        (b"/part", 1051, True),
+    ],
+)
+def test_that_what_is_left_of_a_body_is_too_long_to_be_dropped_is_said(
+    start: Any, path: bytes, length: int, closes: bool
+) -> None:
+    with start(max_discarded_body=1000).connect() as peer:
+        peer.send(b"POST %b HTTP/1.1\r\n" % path + HOST + b"Content-Length: %d\r\n\r\n" % length)
+        peer.send(bytes(50))
+        response, _ = peer.response()
+        assert response.status == 200
+        assert (response.getheader("Connection") == "close") == closes
+        if closes:
+            assert peer.read_to_end() == b""
+        else:
+            peer.send(bytes(length - 50))
+            assert peer.get("/next").response()[1] == b"GET /next test 0 "
 
 
 def test_a_request_that_comes_too_late_is_told_so(start: Any) -> None:

@@ -200,8 +200,7 @@ class Answer:
             and framing != _UNTIL_CLOSE
             and connection.keep_open
             and not (connection.watch.draining and connection.is_last())
-            # Its body may never come: it may be waiting to be asked for it (RFC 9110 §10.1.1).
-            and not (fields.expects_continue and not self._exchange.body_in)
+            and not (fields.length and connection.leaves_body(self._exchange))
         )
         if not self.keep_open:
             parts.append(b"Connection: close\r\n")
@@ -266,6 +265,7 @@ class Answer:
             and self._request.keeps_plainly
             and type(block) is bytes
             and head.is_plain
+            and self._connection.wire.body_ended
             and head.length <= JOIN_SIZE
             and self._connection.keep_open
             and not self._connection.watch.draining

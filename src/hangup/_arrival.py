@@ -10,7 +10,7 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._ending import Ending, State
+from ._ending import Ending, State, has_begun
 from ._exchange import Exchange
 from ._heads import Request, unparsed
 from ._streams import ClientSocket
@@ -48,6 +48,7 @@ class Arrival(Ending):
         must be refused is at hand too: :attr:`refusal` holds the answer.
         """
         wire = self.wire
+        received = b""
         try:
             while True:
                 if self._coming is not None:
@@ -59,6 +60,7 @@ class Arrival(Ending):
                         if wire.has_raw_head():
                             return self._begin(None)
                     else:
+                        received = wire.buffer
                         request = wire.next_request()
                         if request is not None:
                             if not request.fields.length or self._is_whole(request):
@@ -68,7 +70,7 @@ class Arrival(Ending):
                     return False
         except BadRequest as refusal:
             self.refusal = refusal
-            self._begin(None)
+            self._begin(None, received)
             self._coming = None
             return True
 
@@ -83,9 +85,9 @@ class Arrival(Ending):
         self._coming = None
         return True
 
-    def _begin(self, request: Request | None) -> bool:
+    def _begin(self, request: Request | None, received: bytes = b"") -> bool:
         self.request = request
-        self.exchange = Exchange(request or self._coming or self._guess())
+        self.exchange = Exchange(request or self._coming or self._guess(received))
         self.keep_open = True
         if self._quota:
             self._quota -= 1
@@ -94,10 +96,34 @@ class Arrival(Ending):
         self.state = _HANDLED
         return True
 
-    def _guess(self) -> Request:
+    def _guess(self, received: bytes) -> Request:
         """What is known of a request that somebody else will parse, or that is refused."""
-        words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split() if self._raw else ()
+        if not self._raw:
+            head, end, _ = received.lstrip(b"\r\n").partition(b"\r\n\r\n")
+            return unparsed(head + end)
+        words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split()
         return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
+
+    def leaves_body(self, exchange: Exchange) -> bool:
+        """Whether the connection closes behind this answer for what has not been read of the body.
+
+        That is so if it is too long to be dropped (RFC 9112 §9.3), as far as its length is known; and if
+        it may never come, since its client waits for a word that nobody has said (RFC 9110 §10.1.1).
+        """
+        wire = self.wire
+        if wire.body_ended:
+            return False
+        told = exchange.continued or exchange.body_in
+        return wire.body_remaining > self.config.max_discarded_body or (
+            exchange.request.fields.expects_continue and not told
+        )
+
+    def _discard_budget(self, exchange: Exchange) -> int:
+        if self.wire.body_ended:
+            return 0
+        if self.leaves_body(exchange):
+            self.keep_open = False
+        return self.config.max_discarded_body
 
     def _discard_body(self) -> bool:
         """Drop what has come of an unread body; True at its end."""
@@ -116,7 +142,7 @@ class Arrival(Ending):
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come of a next request."""
-        return self._coming is None and not self.wire.buffer and self.wire.body_ended
+        return self._coming is None and self.wire.body_ended and not has_begun(self.wire.buffer)
 
     @property
     def body_is_coming(self) -> bool:
@@ -142,7 +168,7 @@ class Arrival(Ending):
             exchange.body_in = self.wire.body_come
             exchange.phase = exchange.left_phase = Phase.BODY
             return exchange
-        if self.wire.buffer and self.wire.body_ended:
+        if self.wire.body_ended and has_begun(self.wire.buffer):
             exchange = Exchange(unparsed(self.wire.buffer))
             exchange.phase = exchange.left_phase = Phase.HEAD
             return exchange

@@ -18,9 +18,8 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._ending import State
+from ._ending import State, has_begun
 from ._exchange import Exchange
-from ._heads import CHUNKED, Request
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
 from ._poller import EOF, GONE, READABLE, wait_for
@@ -82,12 +81,12 @@ class Connection(Remainder):
             if not self._on_ready_while_owned(flags):
                 return False
         wire = self.wire
-        begun = bool(wire.buffer)
+        received = wire.buffer
         self._drained = False
         if flags != READABLE:
             if self._leaves_while_idle(flags):
                 return False
-        elif not begun and wire.body_ended and self._direct:
+        elif not received and wire.body_ended and self._direct:
             # By far the most frequent case is written out: one read gives one whole head, and one
             # that is known.
             try:
@@ -107,7 +106,7 @@ class Connection(Remainder):
                 self._take_in(data, HEAD_SIZE)
         if self.advance():
             return True
-        self._wait_for_more(begun=begun)
+        self._wait_for_more(begun=has_begun(received))
         return False
 
     def _go_on(self) -> bool:
@@ -123,7 +122,7 @@ class Connection(Remainder):
         elif not self.keep_open:
             self.state = _HANDLED  # by the watch itself
             self.finish()
-        elif self._coming is not None or (self.wire.buffer and not begun):
+        elif self._coming is not None or (not begun and has_begun(self.wire.buffer)):
             self.deadline = self._patience()
             if self.deadline < self.watch.next_sweep:
                 self.watch.expect(self.deadline)
@@ -224,7 +223,7 @@ class Connection(Remainder):
         exchange.status = status
         exchange.head_out = len(head)
         try:
-            exchange.out = self._send_now(head + body)
+            exchange.out = self._send_now(head if exchange.is_for_head else head + body)
         except OSError:
             pass  # It does not listen.
         self._tell(exchange, outcome)
@@ -287,7 +286,7 @@ class Connection(Remainder):
             exchange.known_client.end()
         request = self.request
         if request is not None and request.fields.length:
-            self._budget = self._discard_budget(request, exchange)
+            self._budget = self._discard_budget(exchange)
         self.request = None
         if self.left_over:
             exchange.thread = threading.current_thread().name
@@ -303,19 +302,6 @@ class Connection(Remainder):
             self._tell(exchange, Outcome.LEFT)
         else:
             self._unsettled = [*(self._unsettled or ()), exchange]
-
-    def _discard_budget(self, request: Request, exchange: Exchange) -> int:
-        if self.wire.body_ended:
-            return 0
-        if request.fields.expects_continue and not exchange.body_in:
-            # It may be waiting for a word that will not come (RFC 9110 §10.1.1).
-            self.keep_open = False
-        if (
-            request.fields.length != CHUNKED
-            and self.wire.body_remaining > self.config.max_discarded_body
-        ):
-            self.keep_open = False
-        return self.config.max_discarded_body
 
     def rest(self) -> bool:
         """After a request: True if another one is at hand, else the connection is given back.
@@ -341,7 +327,7 @@ class Connection(Remainder):
                 break
             if self._coming is not None:
                 deadline = self.body_deadline()
-            elif wire.buffer or not wire.body_ended:
+            elif not wire.body_ended or (wire.buffer and has_begun(wire.buffer)):
                 deadline = self.idle_since + self.config.head_timeout
             else:
                 deadline = self.idle_since + self.idle_timeout

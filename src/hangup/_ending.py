@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._watch import Watch
     from .exceptions import BadRequest
 
-__all__ = ["ABORT", "Ending", "State"]
+__all__ = ["ABORT", "Ending", "State", "has_begun"]
 
 # Bytes that a lingering close reads and drops before it gives up on the client.
 LINGER_BYTES = 1024 * 1024
@@ -33,6 +33,14 @@ ABORT = struct.pack("ii", 1, 0)
 _TCP_CLOSE = 7
 
 _recv = socket.socket.recv
+
+
+def has_begun(received: bytes) -> bool:
+    """Whether a request has begun in what has come: the empty lines that may precede one are none of it.
+
+    RFC 9112 §2.2: some clients send a CRLF too many behind a request.
+    """
+    return bool(received) and not received.isspace()
 
 
 class State(enum.Enum):
@@ -224,7 +232,7 @@ class Ending(Receiver):
 
     def is_last(self) -> bool:
         """While the server drains: whether nothing has come behind this request: it is the last."""
-        return not (self.wire.buffer or self.has_news())
+        return not (has_begun(self.wire.buffer) or self.has_news())
 
     def close_at_the_end(self) -> None:
         """Close a connection that nobody will handle or watch any more, and tell what is to be told."""

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from http import HTTPStatus
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ class Exchange:
         "answer_fields",
         "blank_client",
         "body_in",
+        "continued",
         "ended_at",
         "fin_late",
         "head_out",
@@ -68,6 +70,8 @@ class Exchange:
         self.fin_late: bool | None = None
         self.status = 0
         self.body_in = 0
+        #: Whether its client was told to send its body.
+        self.continued = False
         self.out = 0
         self.head_out = 0
         #: How it ends, if its client stays.
@@ -143,8 +147,14 @@ class Exchange:
                     self.status = int(line[9:12])
         self.out += count
 
+    @property
+    def is_for_head(self) -> bool:
+        """Whether its method is HEAD, also of a request that is refused, as far as it has come."""
+        return self.request.method == "HEAD" or self.request.head.startswith(b"HEAD ")
+
     def forget_interim(self, count: int) -> None:
         """The ``count`` bytes that were just sent are a 1xx: the answer has yet to begin."""
+        self.continued = self.continued or self.status == HTTPStatus.CONTINUE
         self.out -= count
         self.head_out -= count
         self.status = 0

@@ -220,7 +220,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         assert connection.exchange is not None
         connection.exchange.outcome = Outcome.REFUSED
         connection.keep_open = False
-        self.command = self.path = self.requestline = ""
+        self.command = "HEAD" if connection.exchange.is_for_head else ""
+        self.path = self.requestline = ""
         self.request_version = self.protocol_version
         self.close_connection = True
         self.send_error(refusal.status, refusal.reason)
@@ -292,7 +293,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             status = connection.exchange.status
             unended = not (self._framed or self._has_no_body(status))
             draining = connection.watch.draining and connection.is_last()
-            if status >= 200 and (unended or draining or not connection.keep_open):
+            leaves = connection.leaves_body(connection.exchange)
+            if status >= 200 and (unended or draining or leaves or not connection.keep_open):
                 self.close_connection = True
             if not self._says_connection and status >= 200 and self.command != "CONNECT":
                 if self.close_connection:

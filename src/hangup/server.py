@@ -245,7 +245,7 @@ class Server:
         head, body = plain_answer(status, reason)
         exchange.head_out = len(head)
         try:
-            connection.send(head if exchange.request.method == "HEAD" else head + body)
+            connection.send(head if exchange.is_for_head else head + body)
         except ClientDisconnected:
             pass
 
