@@ -30,9 +30,9 @@ def returns(*blocks: bytes, status: str = "200 OK", headers: Any = None) -> Any:
     return app
 
 
-def yields(*blocks: bytes, headers: Any = None) -> Any:
+def yields(*blocks: bytes, status: str = "200 OK", headers: Any = None) -> Any:
     def app(environ: Any, start_response: Any) -> Any:
-        start_response("200 OK", list(PLAIN if headers is None else headers))
+        start_response(status, list(PLAIN if headers is None else headers))
         yield from blocks
 
     return app
@@ -245,6 +245,61 @@ def test_what_can_not_be_sent_raises_at_once_and_is_answered_with_500(
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"Y: b" not in answer
     assert len(raised) == 1
+
+
+def test_fields_that_are_no_list_are_refused_also_where_a_list_of_them_is_known(
+    serve_app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        kind = {"/list": list, "/tuple": tuple, "/iterator": iter}[environ["PATH_INFO"]]
+        start_response("200 OK", kind([("X", "y")]))
+        return [b"ok"]
+
+    serving = serve_app(app)
+    for _ in range(2):
+        assert serving.get("/tuple")[0].status == 500
+        assert serving.get("/iterator")[0].status == 500
+        assert serving.get("/list")[0].status == 200
+
+
+def test_426_says_which_protocol_is_meant(serve_app: Any) -> None:
+    app = returns(b"no", status="426 Upgrade Required", headers=[("Upgrade", "x/2")])
+    with serve_app(app).connect() as peer:
+        for _ in range(2):
+            response, body = peer.get("/").response()
+            assert (response.status, body) == (426, b"no")
+            assert response.headers["Upgrade"] == "x/2"
+            assert response.headers.get_all("Connection") == ["Upgrade"]  # RFC 9110 §7.8
+
+
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "403 Forbidden"])
+@pytest.mark.parametrize("shape", ["whole", "blocks", "counted", "stream", "empty"])
+def test_behind_connect_the_connection_closes_and_2xx_has_no_length(
+    serve_app: Any, status: str, shape: str
+) -> None:
+    length = ("Content-Length", "4")
+    app = {
+        "whole": returns(b"body", status=status, headers=[("A", "b"), length, ("C", "d")]),
+        "blocks": returns(b"bo", b"dy", status=status),
+        "counted": yields(b"bo", b"dy", status=status, headers=[length]),
+        "stream": yields(b"bo", b"dy", status=status),
+        "empty": returns(status=status),
+    }[shape]
+    serving = serve_app(app)
+    for _ in range(2):  # The second finds its head remembered, and the answer's.
+        with serving.connect() as peer:
+            request = b"CONNECT a.example:80 HTTP/1.1\r\nHost: a.example:80\r\n\r\n"
+            got = peer.send(request + head("GET /smuggled HTTP/1.1")).read_to_end()
+        fields, _, body = got.partition(b"\r\n\r\n")
+        assert got.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nConnection: close" in fields
+        refused = status == "403 Forbidden"
+        assert (b"Content-Length" in fields or b"Transfer-Encoding" in fields) == refused
+        assert (b"bo" in body) == (refused and shape != "empty")
+        if shape == "whole":
+            assert b"\r\nA: b\r\n" in fields
+            assert b"\r\nC: d\r\n" in fields
+    assert {record.method for record in serving.wait_for_records(2)} == {"CONNECT"}
 
 
 def test_a_status_needs_no_reason(serve_app: Any) -> None:

@@ -10,6 +10,7 @@ something is sent to it: see :meth:`Answer._has_left`.
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
@@ -32,6 +33,9 @@ _GONE = ClientState.GONE
 _LAST_CHUNK = b"0\r\n\r\n"
 # An answer's framing, where it is not a number of bytes.
 _UNSENT, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = -1, -2, -3, -4
+
+# What a head has of it: not in a 2xx to CONNECT (RFC 9110 §9.3.6).
+_LENGTH_LINE = re.compile(rb"(?i)(?<=\r\n)content-length:[^\r]*\r\n")
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -135,9 +139,12 @@ class Answer:
             finally:
                 exc_info = None  # Its traceback refers to this frame.
         try:
-            self.head = self._shared.known_heads[status, tuple(headers)]
+            if type(headers) is list:  # PEP 3333; a tuple would be found where such a list is known.
+                self.head = self._shared.known_heads[status, tuple(headers)]
+                return self.write
         except (KeyError, TypeError):
-            self.head = self._shared.new_head(status, headers)
+            pass
+        self.head = self._shared.new_head(status, headers)
         return self.write
 
     def _restart(self, exc_info: _ExcInfo | None) -> None:
@@ -179,7 +186,10 @@ class Answer:
         modern = request.protocol == "HTTP/1.1"
         length = total if head.length is None else head.length
         parts = [head.prefix]
-        if head.bodiless:
+        if request.method == "CONNECT" and head.status < 300:
+            framing = _NO_BODY
+            parts[0] = _LENGTH_LINE.sub(b"", head.prefix)
+        elif head.bodiless:
             framing = _NO_BODY
         elif request.method == "HEAD":
             framing = _NO_BODY
@@ -196,6 +206,7 @@ class Answer:
             framing = _UNTIL_CLOSE  # RFC 9112 §6.3
         self.keep_open = (
             fields.keep_alive
+            and request.method != "CONNECT"  # What follows may be meant for a tunnel.
             and not head.closes
             and framing != _UNTIL_CLOSE
             and connection.keep_open

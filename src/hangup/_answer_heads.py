@@ -29,7 +29,17 @@ class AnswerHead:
     length that only the body tells.  ``length`` is the application's Content-Length, or None.
     """
 
-    __slots__ = ("bodiless", "closes", "dated", "fields", "is_plain", "length", "prefix", "status")
+    __slots__ = (
+        "bodiless",
+        "closes",
+        "dated",
+        "fields",
+        "is_plain",
+        "length",
+        "prefix",
+        "status",
+        "upgrades",
+    )
 
     def __init__(self, status: str, fields: Sequence[tuple[str, str]], server: bytes) -> None:
         match = _STATUS.fullmatch(_native(status, "a status"))
@@ -40,7 +50,7 @@ class AnswerHead:
         #: RFC 9110 §6.4.1: these have no body, whatever the application sends.
         self.bodiless = self.status in (204, 304)
         self.length: int | None = None
-        self.closes = self.dated = False
+        self.closes = self.dated = self.upgrades = False
         lines = [f"HTTP/1.1 {status if match[2] else status + ' '}\r\n".encode("latin-1")]
         named = False
         for field in fields:
@@ -52,6 +62,8 @@ class AnswerHead:
                     raise ValueError(f"not a header field (RFC 9110 §5): {name!r}: {value!r}")
                 lines.append(f"{name}: {value}\r\n".encode("latin-1"))
                 named = named or name.lower() == "server"
+        if self.upgrades:
+            lines.append(b"Connection: Upgrade\r\n")  # RFC 9110 §7.8
         if not named:
             lines.append(server)
         self.prefix = b"".join(lines)
@@ -73,6 +85,9 @@ class AnswerHead:
             # It may ask that no request follows. All else about connections is the server's.
             self.closes = "close" in [token.strip(" \t") for token in value.lower().split(",")]
             return False
+        if name == "upgrade" and self.status == 426:
+            self.upgrades = True  # RFC 9110 §15.5.22: it must be there.
+            return True
         if name in _HOP_BY_HOP:
             raise ValueError(f"{name} is for the server to say, not for an application (PEP 3333)")
         if name == "date":
