@@ -84,6 +84,8 @@ ORDER = [
     "wsgiserver",
     "gunicorn",
     "_handling",
+    "_lazy",
+    "_handler_heads",
     "handler",
     "files",
     "adapter",

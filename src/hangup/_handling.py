@@ -128,10 +128,12 @@ class Handling:
     def flush_headers(self) -> None:
         """Send the head, or keep it for a moment so that the body's beginning goes with it."""
         connection = self._hangup
+        buffer = self.__dict__.get("_headers_buffer")
         if connection is None or type(self.wfile) is not AnswerStream:
+            if connection is not None and connection.exchange is not None:
+                connection.exchange.head_out += sum(map(len, buffer or ()))
             super().flush_headers()  # type: ignore[misc]
             return
-        buffer = self.__dict__.get("_headers_buffer")
         if not buffer:
             return
         head = b"".join(buffer)

@@ -8,16 +8,31 @@ one thread that handles the connection at that time.
 import _socket
 import errno
 import io
+import logging
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+
+from ._wire import Wire
+from .config import Config
+from .exceptions import BadRequest
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from ._connection import Connection
 
-__all__ = ["AnswerStream", "ClientSocket", "RequestStream"]
+__all__ = ["ANY_LENGTH", "NO_BODY", "AnswerStream", "ClientSocket", "RequestStream"]
+
+_log = logging.getLogger("hangup")
+
+#: What an answer's body may have, in ``AnswerStream.room``: as many bytes as come, or none at all.
+ANY_LENGTH = 1 << 62
+NO_BODY = -1
+# A handler's chunks are read as a request's are.
+_ANY_BODY = Config(max_body=sys.maxsize)
+_CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class RequestStream(io.BufferedIOBase):
@@ -144,17 +159,52 @@ class AnswerStream(io.BufferedIOBase):
         self._connection = connection
         # Where http.server's own stream has it: programs reach for ``wfile._sock`` to hang up.
         self._sock: ClientSocket | None = sock
+        #: How many bytes the answer's body may still have.
+        self.room = ANY_LENGTH
+        # A body in chunks for a client that knows none: its chunks, as they come.
+        self._chunks: Wire | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: "ReadableBuffer", /) -> int:
+        if type(data) is not bytes:
+            data = memoryview(data).cast("B")
+        size = len(data)
+        if size > self.room:
+            data = self._cut(data)
+        else:
+            self.room -= size
+        self._connection.send(data)
+        return size
+
+    def _cut(self, data: bytes | memoryview) -> bytes | memoryview:
+        """The part of ``data`` that has room: the rest would be taken for the next answer."""
         if self.closed:
             raise ValueError("write to closed file")
-        if not isinstance(data, bytes):
-            data = memoryview(data).cast("B")
-        self._connection.send(data)
-        return len(data)
+        if self._chunks is not None:
+            return self._undone(self._chunks, bytes(data))
+        room, self.room = self.room, NO_BODY
+        if room == NO_BODY:
+            return b""
+        _log.error("a handler's answer is longer than its Content-Length: what is over is cut off")
+        self._connection.hang_up_after_answer()
+        return data[:room]
+
+    def undo_chunks(self) -> None:
+        """What is written from now on is chunked: send the body that is in the chunks."""
+        self._chunks = Wire(_ANY_BODY)
+        self._chunks.receive(_CHUNKED_HEAD)
+        self._chunks.next_request()
+        self.room = NO_BODY  # So that write() comes here.
+
+    @staticmethod
+    def _undone(chunks: Wire, data: bytes) -> bytes:
+        chunks.receive(data)
+        try:
+            return chunks.read_body()
+        except BadRequest as error:
+            raise ValueError("the chunks of a handler's answer are malformed") from error
 
     def writelines(self, lines: "Iterable[ReadableBuffer]", /) -> None:
         for line in lines:
@@ -176,6 +226,7 @@ class AnswerStream(io.BufferedIOBase):
     def close(self) -> None:
         if not self.closed:
             self._connection.hang_up_after_answer()
+            self.room = NO_BODY  # So that write() need not ask each time.
         super().close()
 
     def __del__(self) -> None:

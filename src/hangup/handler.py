@@ -7,56 +7,44 @@ A handler lives as long as its connection.  The engine calls ``serve_one`` for e
 hand, in whichever thread, one at a time; between requests no thread holds it.
 """
 
-import functools
 import http.server
 import io
+import logging
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._handler_heads import (
+    announced_length,
+    check_field,
+    field_names,
+    server_and_date,
+    status_line,
+)
 from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, of_the_engine
+from ._lazy import LazyFields, LazyLine, LazyStream
+from ._peer import ClientState
 from ._plain_answer import http_date
-from ._streams import AnswerStream, ClientSocket, RequestStream
+from ._streams import ANY_LENGTH, NO_BODY, AnswerStream, ClientSocket, RequestStream
 from .client import Client
 from .records import Outcome
 
 if TYPE_CHECKING:
     from ._connection import Connection
+    from ._exchange import Exchange
     from .exceptions import BadRequest
 
 __all__ = ["BaseHTTPRequestHandler"]
 
 _Stock = http.server.BaseHTTPRequestHandler
 
+_log = logging.getLogger("hangup")
 
-class _LazyStream:
-    """``rfile``, made when somebody looks: most requests have no body."""
-
-    def __get__(self, handler: Any, owner: type | None = None) -> Any:
-        connection = None if handler is None else handler.__dict__.get("_hangup")
-        if connection is None:
-            raise AttributeError("rfile")
-        if handler._head_taken:  # noqa: SLF001
-            stream = connection.stream
-        else:
-            stream = connection.open_stream(head_first=True)
-        handler.__dict__["rfile"] = stream
-        return stream
-
-
-class _LazyFields:
-    """``headers``, made when somebody looks."""
-
-    def __get__(self, handler: Any, owner: type | None = None) -> Any:
-        connection = None if handler is None else handler.__dict__.get("_hangup")
-        if connection is None or connection.request is None:
-            raise AttributeError("headers")
-        message = handler.MessageClass()
-        for name, value in connection.request.fields.items:
-            message.set_raw(name, value)
-        message.set_payload("")
-        handler.__dict__["headers"] = message
-        return message
+# An answer's length, where it is not a number of bytes.
+_CHUNKED = -1
+# What ends with its head, whatever it says; by method, or by status.
+_ODD_METHODS = frozenset(("HEAD", "CONNECT"))
+_BODILESS = frozenset((204, 304))
 
 
 class BaseHTTPRequestHandler(Handling, _Stock):
@@ -68,6 +56,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
       discarded, so the next request on the connection begins where it should.
     - Head and body leave in one send when they are written one after the other.
     - An answer without a Content-Length is ended by closing the connection, and says so.
+    - One that is shorter or longer than it says, or that never comes, closes the connection.
     - A client that left makes writing raise :exc:`hangup.ClientDisconnected`; that needs no
       ``except`` clause: nothing is logged but one line.
 
@@ -76,13 +65,16 @@ class BaseHTTPRequestHandler(Handling, _Stock):
 
     _hangup: "Connection | None" = None
     _head_taken = False
-    _framed = False
-    _says_connection = False
+    # The length that the answer says it has, or _CHUNKED.
+    _length: int | None = None
+    # What it says of the connection, in so far as that counts.
+    _said = ""
     # What a subclass replaced; asked for once a connection.
     _own_log = _own_parse = _own_fields = _own_handle = True
     client: Client
     rfile: Any
     headers: Any
+    raw_requestline: Any
 
     # -- a connection's life
 
@@ -127,6 +119,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         """Answer the one request at hand.  The engine calls this."""
         connection = self._hangup
         assert connection is not None
+        exchange = connection.exchange
+        assert exchange is not None
         try:
             if connection.refusal is not None:
                 self._refuse(connection.refusal)
@@ -135,8 +129,14 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             else:
                 self.close_connection = True
                 self.handle_one_request()
-            if type(self.wfile) is not AnswerStream and not self.wfile.closed:
-                self.wfile.flush()
+            wfile = self.wfile
+            if type(wfile) is AnswerStream:
+                if connection.keep_open:
+                    wfile.room = ANY_LENGTH
+            elif not wfile.closed:
+                wfile.flush()
+            if self._length != exchange.out - exchange.head_out or self._headers_buffer:
+                self._check_answer(connection, exchange)
         finally:
             if self._own_log:
                 self._report_departure(connection)
@@ -146,7 +146,9 @@ class BaseHTTPRequestHandler(Handling, _Stock):
                 del state["rfile"]
             if "headers" in state:
                 del state["headers"]
-            self._head_taken = self._framed = self._says_connection = False
+            self._head_taken = False
+            self._length = None
+            self._said = ""
         connection.end_exchange(keep_open=connection.keep_open and not self.close_connection)
 
     def handle(self) -> None:
@@ -176,9 +178,6 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if self._own_parse:
             # It may read the header fields from rfile, as http.server's own does.
             self.raw_requestline = self.rfile.readline()
-        else:
-            head = connection.request.head
-            self.raw_requestline = head[: head.index(b"\n") + 1]
         if not self.parse_request():
             return
         method = getattr(self, "do_" + self.command, None)
@@ -213,6 +212,34 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             return self.handle_expect_100()
         return True
 
+    def _check_answer(self, connection: "Connection", exchange: "Exchange") -> None:
+        """Close the connection behind an answer that is none, or not as long as it said.
+
+        Its client would wait for what does not come, or take the next answer for a part of this one.
+        """
+        unended = self.__dict__.get("_headers_buffer")
+        if connection.peer.state is ClientState.GONE:
+            return  # Nobody waits, and nobody takes anything for anything.
+        begun = exchange.out or connection.holds_head
+        sent = 0 if connection.holds_head else exchange.out - exchange.head_out
+        if unended:
+            unended.clear()
+            fault = "has begun a head and not ended it"
+        elif not begun:
+            fault = "has sent no answer"
+        elif exchange.head_out and self._length not in (None, _CHUNKED, sent):
+            fault = f"has sent a body of {sent} bytes, and said that it has {self._length}"
+        else:
+            return
+        if connection.peer.left_at is None:
+            exchange.outcome = Outcome.FAILED
+            if not begun:
+                exchange.status = 0
+            if connection.keep_open and not self.close_connection:
+                request = exchange.request
+                _log.error("the handler of %s %s %s", request.method, request.target, fault)
+        self.close_connection = True
+
     def _refuse(self, refusal: "BadRequest") -> None:
         """Answer a request that the wire layer refused."""
         connection = self._hangup
@@ -236,21 +263,21 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         server, date = self.version_string(), self.date_time_string()
         if not self._own_fields:
             if self.request_version != "HTTP/0.9":
-                self._headers_buffer.append(_server_and_date(server, date))
+                self._headers_buffer.append(server_and_date(server, date))
         else:
             self.send_header("Server", server)
             self.send_header("Date", date)
 
     def send_response_only(self, code: int, message: str | None = None) -> None:
-        """The status line alone."""
+        """The status line alone.  Raises :exc:`ValueError` for a status without three digits."""
+        if message is None:
+            message = self.responses[code][0] if code in self.responses else ""
+        line = status_line(self.protocol_version, code, message)
         connection = self._hangup
         if connection is not None and connection.exchange is not None:
             connection.exchange.status = code if type(code) is int else int(code)
         if self.request_version == "HTTP/0.9":
             return
-        if message is None:
-            message = self.responses[code][0] if code in self.responses else ""
-        line = _status_line(self.protocol_version, code, message)
         buffer = self.__dict__.get("_headers_buffer")
         if buffer is None:
             self._headers_buffer: list[bytes] = [line]
@@ -260,27 +287,48 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def send_header(self, keyword: str, value: Any) -> None:
         """Add a header field to the answer.
 
-        Raises :exc:`ValueError` for a CR, LF or NUL in it: it would split the answer (CWE-113).
+        Raises :exc:`ValueError` for a name that is no token, and for control characters in the value:
+        CR and LF would split the answer (CWE-113).
         """
         if self.request_version == "HTTP/0.9":
             return
+        name = field_names[keyword]
         text = f"{keyword}: {value}"
-        if not text.isprintable() and not _SPLITTING.isdisjoint(text):
-            raise ValueError(f"a header field can't contain CR, LF or NUL: {text!r}")
+        if not text.isprintable():
+            check_field(text)
+        line = text.encode("latin-1", "strict") + b"\r\n"
         buffer = self.__dict__.get("_headers_buffer")
         if buffer is None:
             buffer = self._headers_buffer = []
-        buffer.append(text.encode("latin-1", "strict") + b"\r\n")
-        name = keyword.lower()
-        if name == "connection":
-            self._says_connection = True
-            wish = str(value).lower()
-            if wish == "close":
-                self.close_connection = True
-            elif wish == "keep-alive":
+        if name == "content-length":
+            if self._length is None:
+                self._length = announced_length(value)
+        elif name == "connection":
+            if self._hear(str(value)):
+                return
+        elif name == "transfer-encoding" and text.lower().endswith("chunked"):
+            self._length = _CHUNKED
+        buffer.append(line)
+
+    def _hear(self, value: str) -> bool:
+        """What the handler says of the connection; True if :meth:`end_headers` is to say it.
+
+        ``close`` is granted wherever it stands.  ``keep-alive`` is, if the client permits it, and if
+        what follows of the head does.
+        """
+        connection = self._hangup
+        request = None if connection is None else connection.request
+        options = [option.strip(" \t") for option in value.lower().split(",")]
+        if "close" in options:
+            self.close_connection = True
+            self._said = "close"
+        elif "keep-alive" in options and self._said != "close":
+            if request is None or request.fields.keep_alive:
                 self.close_connection = False
-        elif name == "content-length" or name == "transfer-encoding":
-            self._framed = True
+            if connection is not None and len(options) == 1:
+                self._said = "keep-alive"
+                return True
+        return False
 
     def end_headers(self) -> None:
         """End the answer's head.
@@ -289,24 +337,61 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         An answer whose end the client could not tell is ended by closing it (§6.3).
         """
         connection = self._hangup
-        if connection is not None and connection.exchange is not None:
-            status = connection.exchange.status
-            unended = not (self._framed or self._has_no_body(status))
-            draining = connection.watch.draining and connection.is_last()
-            leaves = connection.leaves_body(connection.exchange)
-            if status >= 200 and (unended or draining or leaves or not connection.keep_open):
-                self.close_connection = True
-            if not self._says_connection and status >= 200 and self.command != "CONNECT":
-                if self.close_connection:
-                    self._headers_buffer.append(b"Connection: close\r\n")
-                elif self.request_version == "HTTP/1.0":
-                    self._headers_buffer.append(b"Connection: keep-alive\r\n")
+        if connection is not None:
+            exchange = connection.exchange
+            if exchange is not None and exchange.status >= 200:
+                self._settle(connection, exchange)
         if self.request_version != "HTTP/0.9":
             self._headers_buffer.append(b"\r\n")
             self.flush_headers()
 
-    def _has_no_body(self, status: int) -> bool:
-        return status < 200 or status in (204, 304) or self.command == "HEAD"
+    def _settle(self, connection: "Connection", exchange: "Exchange") -> None:
+        """Settle how much body there may be, and whether a request follows; say so."""
+        length = self._length
+        if exchange.status in _BODILESS or self.command in _ODD_METHODS:
+            if self.command == "CONNECT":
+                self.close_connection = True  # What follows is meant for a tunnel, or may be.
+                if exchange.status < 300:
+                    return
+            else:
+                self._send_no_body(exchange.status)
+        elif length is None:
+            self.close_connection = True
+        elif length == _CHUNKED:
+            if self.request_version == "HTTP/1.0":
+                self._send_no_chunks()
+        elif type(self.wfile) is AnswerStream:
+            self.wfile.room = length
+        if (
+            not connection.keep_open
+            or (connection.watch.draining and connection.is_last())
+            or (not connection.wire.body_ended and connection.leaves_body(exchange))
+        ):
+            self.close_connection = True
+        if self.close_connection:
+            if self._said != "close":
+                self._headers_buffer.append(b"Connection: close\r\n")
+        elif self._said or self.request_version == "HTTP/1.0":
+            self._headers_buffer.append(b"Connection: keep-alive\r\n")
+
+    def _send_no_body(self, status: int) -> None:
+        """Whatever the handler writes: its client would take that for the next answer."""
+        if status == 204 and self._length is not None:  # RFC 9110 §8.6, RFC 9112 §6.1
+            self._leave_out(b"content-length:", b"transfer-encoding:")
+        self._length = 0
+        if type(self.wfile) is AnswerStream:
+            self.wfile.room = NO_BODY
+
+    def _send_no_chunks(self) -> None:
+        """To HTTP/1.0, which knows none (RFC 9112 §6.1)."""
+        self.close_connection = True
+        if type(self.wfile) is AnswerStream:
+            self._leave_out(b"transfer-encoding:")
+            self.wfile.undo_chunks()
+
+    def _leave_out(self, *names: bytes) -> None:
+        buffer = self._headers_buffer
+        buffer[:] = [line for line in buffer if not line.lower().startswith(names)]
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """The time, or now, as HTTP writes it (RFC 9110 §5.6.7)."""
@@ -321,21 +406,6 @@ class BaseHTTPRequestHandler(Handling, _Stock):
 
 
 BaseHTTPRequestHandler.client = ClientOfRequest()  # type: ignore[assignment]
-BaseHTTPRequestHandler.rfile = _LazyStream()
-BaseHTTPRequestHandler.headers = _LazyFields()
-
-
-_SPLITTING = frozenset("\r\n\0")
-
-
-@functools.lru_cache(maxsize=64)
-def _status_line(protocol: str, code: int, message: str) -> bytes:
-    line = f"{protocol} {int(code)} {message}"
-    if not _SPLITTING.isdisjoint(line):
-        raise ValueError(f"a status line can't contain CR, LF or NUL: {line!r}")
-    return line.encode("latin-1", "strict") + b"\r\n"
-
-
-@functools.lru_cache(maxsize=8)
-def _server_and_date(server: str, date: str) -> bytes:
-    return f"Server: {server}\r\nDate: {date}\r\n".encode("latin-1", "strict")
+BaseHTTPRequestHandler.rfile = LazyStream()
+BaseHTTPRequestHandler.headers = LazyFields()
+BaseHTTPRequestHandler.raw_requestline = LazyLine()

@@ -1,0 +1,74 @@
+"""A handler's status and fields to bytes, or an error that says why not.
+
+Handlers say the same again and again, so what names and status lines amount to is remembered.
+"""
+
+import functools
+import re
+from typing import Any
+
+__all__ = [
+    "announced_length",
+    "check_field",
+    "field_names",
+    "server_and_date",
+    "status_line",
+]
+
+#: How many names and lengths are remembered.
+REMEMBERED = 256
+_SPLITTING = frozenset("\r\n\0")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+@functools.lru_cache(maxsize=64)
+def status_line(protocol: str, code: int, message: str) -> bytes:
+    """The first line of an answer.
+
+    Raises :exc:`ValueError` for a status without three digits, and for a CR, LF or NUL, which would
+    split the answer.
+    """
+    if not 100 <= int(code) <= 999:
+        raise ValueError(f"a status has three digits (RFC 9110 §15): {code!r}")
+    line = f"{protocol} {int(code)} {message}"
+    if not _SPLITTING.isdisjoint(line):
+        raise ValueError(f"a status line can't contain CR, LF or NUL: {line!r}")
+    return line.encode("latin-1", "strict") + b"\r\n"
+
+
+@functools.lru_cache(maxsize=8)
+def server_and_date(server: str, date: str) -> bytes:
+    """The two fields that every answer has."""
+    return f"Server: {server}\r\nDate: {date}\r\n".encode("latin-1", "strict")
+
+
+class _FieldNames(dict[str, str]):
+    """Names of fields in lower case, by what handlers write; what is no token raises ValueError.
+
+    All threads share it.  Of these only single operations are used, each atomic.
+    """
+
+    def __missing__(self, name: str) -> str:
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"a header field's name is a token (RFC 9110 §5.1): {name!r}")
+        if len(self) >= REMEMBERED:
+            self.clear()
+        lower = self[name] = name.lower()
+        return lower
+
+
+field_names = _FieldNames()
+
+
+def check_field(text: str) -> None:
+    """Raise :exc:`ValueError` for a header field with control characters (RFC 9110 §5.5)."""
+    if _CONTROL.search(text):
+        raise ValueError(f"a header field can't contain control characters: {text!r}")
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def announced_length(value: Any) -> int | None:
+    """What a Content-Length says; None if it is none."""
+    text = str(value)
+    return int(text) if text.isdecimal() else None
