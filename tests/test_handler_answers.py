@@ -278,6 +278,18 @@ def test_behind_an_answer_without_a_body_a_handler_may_write_its_head_itself(han
     assert b"\r\n\r\nown" in sent(handling(act), GET.replace(b"GET", b"HEAD") + GET)
 
 
+def test_a_wfile_that_is_closed_takes_nothing(handling: Any) -> None:
+    def act(handler: Any) -> None:
+        assert handler.raw_requestline == b"GET / HTTP/1.1\r\n"
+        answer(handler)
+        handler.wfile.close()
+        for data in (b"more", b""):
+            with pytest.raises(ValueError, match="closed"):
+                handler.wfile.write(data)
+
+    assert sent(handling(act)).partition(b"\r\n\r\n")[2] == b"ok"
+
+
 CHUNKED = b"3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n"
 
 
