@@ -69,7 +69,9 @@ class Arrival(Ending):
                 if self._drained or not self._receive_available():
                     return False
         except BadRequest as refusal:
-            self.refusal = refusal
+            self.refusal = refusal.with_traceback(
+                None
+            )  # It would keep this frame, and what was received.
             self._begin(None, received)
             self._coming = None
             return True
@@ -99,8 +101,7 @@ class Arrival(Ending):
     def _guess(self, received: bytes) -> Request:
         """What is known of a request that somebody else will parse, or that is refused."""
         if not self._raw:
-            head, end, _ = received.lstrip(b"\r\n").partition(b"\r\n\r\n")
-            return unparsed(head + end)
+            return unparsed(b"", "HEAD" if received.lstrip(b"\r\n").startswith(b"HEAD ") else "")
         words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split()
         return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
 

@@ -149,7 +149,7 @@ def as_json(record: RequestRecord) -> str:
 
 
 def _common(record: RequestRecord) -> str:
-    request = f"{record.method} {record.target} {record.protocol}" if record.method else "-"
+    request = f"{record.method} {record.target} {record.protocol}".rstrip() if record.method else "-"
     return (
         f"{record.client or '-'} - - [{_clf_time(int(record.began))}]"
         f' "{_escaped(request)}" {record.status or "-"} {record.body_out or "-"}'
