@@ -5,13 +5,14 @@ connection stayed; and nothing of the first answer may become a part of the seco
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import hangup
-from conftest import answer
+from conftest import PATIENCE, answer
 from hangup import Config, Outcome
 
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -359,3 +360,31 @@ def test_a_status_without_three_digits_raises(handling: Any, status: int) -> Non
         answer(handler, b"refused", 999)
 
     assert b"\r\n\r\nrefusedHTTP/1.1 200 " in sent(handling(act))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_who_writes_until_it_fails_is_told_that_the_client_left_also_where_nothing_is_sent(
+    serve: Any, method: str
+) -> None:
+    told = threading.Event()
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"ok")
+            except hangup.ClientDisconnected:
+                told.set()
+                raise
+
+        do_HEAD = do_GET
+
+    with serve(Handler).connect() as peer:
+        peer.send(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode()).read(12)
+        peer.half_close()
+        assert told.wait(PATIENCE)

@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ._peer import ClientState
 from ._wire import Wire
 from .config import Config
-from .exceptions import BadRequest
+from .exceptions import BadRequest, ClientDisconnected
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -186,6 +187,9 @@ class AnswerStream(io.BufferedIOBase):
             return self._undone(self._chunks, bytes(data))
         room, self.room = self.room, NO_BODY
         if room == NO_BODY:
+            # Nothing is sent that could fail: who writes until it does has to be told all the same.
+            if self._connection.peer.state is not ClientState.OPEN:
+                raise ClientDisconnected
             return b""
         _log.error("a handler's answer is longer than its Content-Length: what is over is cut off")
         self._connection.hang_up_after_answer()
