@@ -116,7 +116,8 @@ def test_the_stock_server_gives_a_traceback_for_most_departures(doors: Callable[
 def test_a_broken_server_is_convicted_of_its_own_fault_and_of_nothing_else(
     fault: str, verdict: Verdict, is_found: Fault
 ) -> None:
-    run = found("--repeat", "2", "--only", "head,waiting,body", *PATHS, command=broken(fault))
+    only = "head,waiting,body/fin,body/rst"
+    run = found("--repeat", "2", "--patience", "1.5", "--only", only, *PATHS, command=broken(fault))
     guilty = {cell.name: cell for cell in run.cells if cell.verdict is not Verdict.CLEAN}
     assert {cell.verdict for cell in guilty.values()} == {verdict}
     assert {each for cell in guilty.values() for each in cell.faults} == {is_found}
