@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SECONDS ?= 300
 GROUP = $(BIN)/python -m pip install --quiet --group
 
-.PHONY: demo test soak fuzz cpython lint docs bench clean
+.PHONY: demo test soak fuzz cpython lint docs bench compare clean
 
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
@@ -42,6 +42,9 @@ bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/slow_clients.py
 	$(BIN)/python benchmarks/tls.py
+
+compare: $(VENV)/.installed-test  ## hangup probe against other servers: docs/comparison.md, in ten minutes
+	$(BIN)/python benchmarks/compare.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-peers .coverage .coverage.* docs/_build

@@ -1,0 +1,98 @@
+"""nginx as a reverse proxy before ``hangup serve``, as one command: ``compare_nginx.py PORT``.
+
+SIGTERM, or the end of either, ends both.  The access log is nginx's alone.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HOST = "127.0.0.1"
+#: Seconds that hangup has to listen, and each to end.
+START, END = 15.0, 3.0
+CONFIG = """\
+{user}
+daemon off;
+worker_processes 1;
+pid {directory}/pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log /dev/stdout;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen {host}:{port};
+        location / {{
+            proxy_pass http://{host}:{behind};
+            proxy_http_version 1.1;
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(port: int) -> None:
+    """Before that, nginx would answer with 502."""
+    deadline = time.monotonic() + START
+    while True:
+        try:
+            return socket.create_connection((HOST, port), 1.0).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                sys.exit("hangup does not listen")
+            time.sleep(0.02)
+
+
+def main() -> None:
+    # Both are sent SIGTERM as well: whoever ends them ends their whole session.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    behind = free_port()
+    hangup = [sys.executable, "-m", "hangup", "serve", "hangup.probe.target:app"]
+    hangup += ["--port", str(behind), "--access-log", "off"]
+    with tempfile.TemporaryDirectory() as directory:
+        config = Path(directory, "nginx.conf")
+        # As root, it would serve as somebody who may not read the directory.
+        user = "user root;" if os.geteuid() == 0 else ""
+        config.write_text(
+            CONFIG.format(user=user, directory=directory, host=HOST, port=sys.argv[1], behind=behind)
+        )
+        with started(hangup):
+            wait_for(behind)
+            with started(["nginx", "-e", "stderr", "-c", str(config)]):
+                os.wait()
+
+
+if __name__ == "__main__":
+    main()
