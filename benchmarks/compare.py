@@ -52,6 +52,7 @@ def probe(server: Server, directory: Path) -> Run | str:
     """The run; where there is none, what the probe said."""
     file = directory / f"{server.name}.json"
     command = [sys.executable, "-m", "hangup", "probe", "--app", "--title", server.title]
+    command += ["--patience", server.patience] if server.patience else []
     command += ["--json", str(file), *([server.url] if server.url else []), "--", *server.command]
     with open(directory / f"{server.name}.txt", "w+") as output:
         status = finish(subprocess.Popen(command, cwd=HERE, stdout=output, stderr=subprocess.STDOUT))

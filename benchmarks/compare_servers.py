@@ -36,6 +36,8 @@ class Server:
     #: The program that it needs on the path, or the module that it needs beside hangup.
     program: str = ""
     module: str = ""
+    #: Seconds that the probe waits for an answer, if its own are too few for what all do at once.
+    patience: str = ""
 
     @property
     def ours(self) -> bool:
@@ -109,7 +111,14 @@ def servers(directory: str) -> list[Server]:
             peer("uvicorn", "--loop", "asyncio", "--http", "h11", *uvicorn),
             f"{LINE}; ASGI, as uvicorn is without its extras",
         ),
-        Server("bjoern", "bjoern", "bjoern", code("bjoern"), f"{SILENT}; one thread"),
+        Server(
+            "bjoern",
+            "bjoern",
+            "bjoern",
+            code("bjoern"),
+            f"{SILENT}; one thread, which sends streams in turns: the probe waits up to 10 s, not 3",
+            patience="10",
+        ),
         Server(
             "go",
             "Go net/http",

@@ -25,7 +25,7 @@ _TRACEBACKS = re.compile(
 )
 #: Lines that say that a client has left, of this and other servers.
 _ACCOUNTS = re.compile(
-    r"(?:^|\D)499(?:\D|$)|\bleft (?:while|in|before)\b"
+    r"(?:^|[\s\"'=|])499(?:[\s\"'|,]|$)|\bleft (?:while|in|before)\b"
     r"|client (?:prematurely )?closed|client (?:has )?(?:disconnected|left|gone)"
     r"|ClientDisconnect|closed (?:the )?connection|Connection reset by peer|Broken ?[Pp]ipe|hung up",
     re.IGNORECASE,

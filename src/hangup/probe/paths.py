@@ -18,12 +18,13 @@ NEEDED = {
 class Paths:
     """The target's paths, and what was found out about them before the first client left.
 
-    ``work`` is how many seconds the slow one takes; ``lengths`` is how many bytes of body they answer
-    with, None for a stream that does not end.
+    ``work`` is how many seconds the slow one takes, and ``streaming`` the stream.  ``lengths`` is how
+    many bytes of body they answer with, None for a stream that does not end.
     """
 
     named: dict[str, str]
     work: float = 0.0
+    streaming: float = 0.0
     lengths: dict[str, int | None] = field(default_factory=dict)
     #: With the ready-made target: what marks the requests of the cell that is tried.
     mark: str = ""

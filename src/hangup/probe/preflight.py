@@ -110,6 +110,7 @@ class _Look:
         self._paths.lengths["large"] = length
 
     def _stream(self) -> None:
+        began = time.monotonic()
         with Visitor(self._setting.place, _FIRST) as visitor:
             try:
                 visitor.connect()
@@ -124,6 +125,7 @@ class _Look:
                 self._paths.lengths["stream"] = None
             except (OSError, Broken) as error:
                 raise ProbeError(f"{self._named('stream')} is not answered: {error}") from None
+        self._paths.streaming = time.monotonic() - began
 
     def _upload(self) -> None:
         self._checked("upload", "POST", ["Content-Length: 5"], b"hello")

@@ -26,6 +26,7 @@ from .visitor import Broken, Place, Visitor
 __all__ = ["Order", "probe"]
 
 _HERE = "127.0.0.1"
+_NOT_YET = {502, 503}
 
 
 @dataclass(slots=True)
@@ -158,12 +159,11 @@ def _free_port() -> int:
 
 
 def _answers(place: Place) -> bool:
-    """Whether a server is there and speaks."""
+    """Whether a server is there and speaks; not a proxy whose own server is still to come."""
     with Visitor(place, 1.0) as visitor:
         try:
             visitor.connect()
             visitor.send(visitor.head("GET", "/", "Connection: close"))
-            visitor.read_head()
+            return visitor.read_head().status not in _NOT_YET
         except (OSError, Broken):
             return False
-    return True

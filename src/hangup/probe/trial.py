@@ -125,8 +125,11 @@ class Trial:
     @property
     def _work(self) -> float:
         """Seconds that the handlers may work for these clients, one after the other."""
-        setting = self._setting
-        return setting.paths.work * setting.repeat if self._point.works else 0.0
+        paths = self._setting.paths
+        seconds = paths.work if self._point.works else 0.0
+        if self._point.path == "stream":
+            seconds = paths.streaming
+        return seconds * self._setting.repeat
 
     @property
     def _wedged(self) -> bool:
