@@ -7,16 +7,15 @@ Each server serves the probe's target, clients leave it at every point in every 
 
 import argparse
 import importlib.metadata
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NoReturn
 
 import compare_servers
 import wsgi_peers
+import wsgi_servers
 from compare_findings import Found
 from compare_report import report
 from compare_servers import HERE, Server
@@ -74,12 +73,7 @@ def finish(process: subprocess.Popen[bytes]) -> int:
         return 1
     finally:
         if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(END)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            wsgi_servers.stop(process, END)
 
 
 def kept(server: Server, directory: Path) -> Run | None:
@@ -118,15 +112,9 @@ def compare(chosen: argparse.Namespace, directory: Path) -> str:
     return report(found)
 
 
-def end(*_: object) -> NoReturn:
-    """A signal's handler: what runs is stopped on the way out."""
-    sys.exit("stopped")
-
-
 def main() -> None:
     chosen = options()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    wsgi_servers.stop_when_told()
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(chosen.keep or temporary).resolve()
         directory.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HOST = "127.0.0.1"
+from wsgi_servers import HOST, free_port, stop
+
 #: Seconds that hangup has to listen, and each to end.
 START, END = 15.0, 3.0
 CONFIG = """\
@@ -43,24 +44,13 @@ http {{
 """
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
-
-
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command)
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(END)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process, END)
 
 
 def wait_for(port: int) -> None:

@@ -10,11 +10,9 @@ import argparse
 import http.client
 import importlib.metadata
 import json
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
 
 import overload_servers
 import wsgi_loads
@@ -104,15 +102,9 @@ def storms(load: Load, servers: list[Server], seconds: int) -> Results:
     return results
 
 
-def end(*_: object) -> NoReturn:
-    """A signal's handler: what runs is stopped on the way out."""
-    sys.exit("stopped")
-
-
 def main() -> None:
     chosen = options()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    wsgi_servers.stop_when_told()
     servers = [
         each for each in overload_servers.ALL if not chosen.servers or each.name in chosen.servers
     ]

@@ -8,10 +8,8 @@ benchmark's results go to ``benchmarks/wsgi.md``; with ``--only`` or ``--servers
 import argparse
 import importlib.metadata
 import shutil
-import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import wsgi_loads
 import wsgi_memory
@@ -112,17 +110,11 @@ def report(chosen: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
-def end(*_: object) -> NoReturn:
-    """A signal's handler: what runs is stopped on the way out."""
-    sys.exit("stopped")
-
-
 def main() -> None:
     chosen = options()
     if not shutil.which("wrk"):
         sys.exit("the benchmarks need wrk (Debian: apt install wrk)")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    wsgi_servers.stop_when_told()
     text = report(chosen)
     print(text)
     if not chosen.only and not chosen.servers:

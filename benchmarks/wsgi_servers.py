@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, NoReturn, Self
 
 from wsgi_peers import PYTHON
 
@@ -133,6 +133,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def stop_when_told() -> None:
+    """A signal ends the program as an error would: what runs is stopped on the way out."""
+
+    def end(*_: object) -> NoReturn:
+        sys.exit("stopped")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+def stop(process: subprocess.Popen[Any], patience: float = END) -> None:
+    """Ask a process to end, and have it ended after ``patience`` seconds."""
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class Running:

@@ -26,6 +26,7 @@ from tls_support import (
     TLSPeer,
     client_context,
     handler_for,
+    opener,
 )
 
 BIG_DIGEST = sha256(BIG).hexdigest().encode()
@@ -44,13 +45,7 @@ def door(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Any:
     """Open a door, by each of the ways in, and with the portable poller as well."""
-    kind, _, fallback = request.param.partition(", ")
-    monkeypatch.setenv("HANGUP_POLLER", "poll" if fallback else "")
-
-    def start(key: str = "ecdsa", **limits: Any) -> Door:
-        return Door(kind, serve, serve_app, getattr(certificate, key), **limits)
-
-    return start
+    return opener(request.param, serve, serve_app, certificate, monkeypatch)
 
 
 def trusting(certificate: Certificates, key: str = "ecdsa") -> ssl.SSLContext:

@@ -12,7 +12,7 @@ from conftest import PATIENCE, Certificates, Peer, descriptors, until
 from hangup import ClientDisconnected, ClientState, Departure, Outcome, Phase
 from hangup._ending import State
 from hangup._tls_connection import TLSConnection
-from tls_support import ANY, BIG, MANNERS, TLS_1_2, Door, TLSPeer
+from tls_support import ANY, BIG, MANNERS, TLS_1_2, Door, TLSPeer, opener
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 GET_WAIT = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -33,13 +33,7 @@ def door(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Any:
     """Open a door, by each of the ways in, and with the portable poller as well."""
-    kind, _, fallback = request.param.partition(", ")
-    monkeypatch.setenv("HANGUP_POLLER", "poll" if fallback else "")
-
-    def start(**limits: Any) -> Door:
-        return Door(kind, serve, serve_app, certificate.ecdsa, **limits)
-
-    return start
+    return opener(request.param, serve, serve_app, certificate, monkeypatch)
 
 
 # -- in the handshake

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
+import pytest
+
 import hangup
-from conftest import PATIENCE, Certificate, Peer, Serving, ServingApp, answer
+from conftest import PATIENCE, Certificate, Certificates, Peer, Serving, ServingApp, answer
 from hangup import ClientDisconnected, Config, RequestRecord
 
 BIG = os.urandom(10_000_000)
@@ -310,3 +312,16 @@ class Door:
 
     def records(self, count: int) -> list[RequestRecord]:
         return self.serving.wait_for_records(count)
+
+
+def opener(
+    param: str, serve: Any, serve_app: Any, certificate: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Door]:
+    """Opens a door, by the way in that ``param`` names, and with the portable poller if it says so."""
+    kind, _, fallback = param.partition(", ")
+    monkeypatch.setenv("HANGUP_POLLER", "poll" if fallback else "")
+
+    def start(key: str = "ecdsa", **limits: Any) -> Door:
+        return Door(kind, serve, serve_app, getattr(certificate, key), **limits)
+
+    return start

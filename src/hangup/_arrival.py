@@ -69,9 +69,8 @@ class Arrival(Ending):
                 if self._drained or not self._receive_available():
                     return False
         except BadRequest as refusal:
-            self.refusal = refusal.with_traceback(
-                None
-            )  # It would keep this frame, and what was received.
+            # A traceback would keep this frame, and what was received.
+            self.refusal = refusal.with_traceback(None)
             self._begin(None, received)
             self._coming = None
             return True

@@ -55,6 +55,8 @@ _HOST = re.compile(
 )
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(?:[/?].*)?")
 _PLAIN_LINE = b"GET / HTTP/1.1"
+# Behind an answer to these comes no body, or no request.
+_ODD_METHODS = ("HEAD", "CONNECT")
 
 
 @dataclasses.dataclass(slots=True)
@@ -97,7 +99,7 @@ class Request:
         self.keeps_plainly = (
             fields.keep_alive
             and protocol == "HTTP/1.1"
-            and method != "HEAD"
+            and method not in _ODD_METHODS
             and not fields.expects_continue
         )
 

@@ -105,8 +105,6 @@ class WSGIDoor:
 
     def _see(self, request: Request) -> dict[str, Any]:
         seen: dict[str, Any] = environ_of(request, self._base)
-        if request.method == "CONNECT":
-            request.keeps_plainly = False  # No request follows: there are no tunnels to applications.
         request.seen_by = seen
         return seen
 

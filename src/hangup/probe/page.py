@@ -8,14 +8,15 @@ import html
 import importlib.resources
 from collections.abc import Iterable
 
+from .points import MANNERS
 from .results import Cell, Evidence, Run, Usage, Verdict
 from .words import (
-    MANNER_TITLES,
     NONE,
     SYMBOLS,
     TITLES,
     counted,
     leads,
+    manners_of,
     per_departure,
     plain,
     seconds,
@@ -162,12 +163,12 @@ def _figure(figure: tuple[str, str, str]) -> str:
 
 
 def _matrix(run: Run, rows: dict[str, list[Cell]]) -> str:
-    manners = [*MANNER_TITLES, *sorted({cell.manner for cell in run} - set(MANNER_TITLES))]
+    manners = manners_of(run)
     manners = [manner for manner in manners if any(cell.manner == manner for cell in run)]
     wasted = {point: _wasted(row) for point, row in rows.items()}
     most = max((value for value in wasted.values() if value is not None), default=None)
     heads = "".join(
-        f'<th scope="col">{_text(manner)}<small>{_text(MANNER_TITLES.get(manner, ""))}</small></th>'
+        f'<th scope="col">{_text(manner)}<small>{_text(MANNERS.get(manner, ""))}</small></th>'
         for manner in manners
     )
     if most is not None:

@@ -23,7 +23,7 @@ class Manner(enum.StrEnum):
     SILENCE = "silence"
 
 
-MANNERS = {
+MANNERS: dict[str, str] = {
     Manner.FIN: "it closes its socket",
     Manner.RST: "it resets the connection",
     Manner.HALF_CLOSE: "it says that it will send no more, and reads on",

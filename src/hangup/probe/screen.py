@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .points import Manner, Point
 from .results import Cell, Run, Verdict
-from .words import MANNER_TITLES, NONE, counted, leads, per_departure, plain, seconds, short
+from .words import NONE, counted, leads, manners_of, per_departure, plain, seconds, short
 
 __all__ = ["Screen", "report", "word"]
 
@@ -121,7 +121,7 @@ def _table(cells: list[Cell], between: str | None) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     found = {(cell.point, cell.manner): cell for cell in cells}
-    manners = [*MANNER_TITLES, *sorted({cell.manner for cell in cells} - set(MANNER_TITLES))]
+    manners = manners_of(cells)
     for manner in manners:
         table.add_column(Text(plain(manner)), min_width=10)
     for point in dict.fromkeys(cell.point for cell in cells):

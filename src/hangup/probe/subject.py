@@ -24,9 +24,6 @@ _END = 5.0
 class Subject:
     """A server that runs already: nothing but its answers is known of it."""
 
-    #: How often it ended, or had to be started again.
-    restarts = 0
-
     def usage(self) -> Usage | None:
         """What its processes hold; None if that can't be seen."""
         return None
@@ -61,7 +58,6 @@ class Command(Subject):
         self.command = [word.replace(PORT, str(port)) for word in command]
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self.restarts = 0
 
     def start(self) -> None:
         """Start it.  Raises :exc:`ProbeError` if it can't be."""
@@ -132,7 +128,6 @@ class Command(Subject):
         """End what is left of it, and start it again."""
         self.stop()
         self.start()
-        self.restarts += 1
         return True
 
     def stop(self) -> None:

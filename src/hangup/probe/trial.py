@@ -88,7 +88,6 @@ class Trial:
         """Do it all."""
         setting, evidence = self._setting, self._sight.evidence
         position = setting.log.position()
-        restarts = setting.subject.restarts
         setting.subject.settled()
         evidence.before = self._usage_before()
         try:
@@ -105,7 +104,7 @@ class Trial:
         self._settle()
         self._read_log(position)
         self._read_events()
-        evidence.restarts = setting.subject.restarts - restarts if self._seen else None
+        evidence.restarts = 0 if evidence.before is not None else None  # Who restarts it counts that.
         return self._sight
 
     def _usage_before(self) -> Usage | None:
@@ -117,10 +116,6 @@ class Trial:
             time.sleep(_LOOK / 2)
             looks.append(self._setting.subject.usage())
         return min(looks, key=lambda usage: (usage.threads, usage.descriptors) if usage else (0, 0))
-
-    @property
-    def _seen(self) -> bool:
-        return self._sight.evidence.before is not None
 
     @property
     def _work(self) -> float:

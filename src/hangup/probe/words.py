@@ -1,11 +1,13 @@
 """The words and signs for what was found, as the screen, the page and the comparison have them."""
 
+from collections.abc import Iterable
+
 from .points import MANNERS, POINTS
 from .results import Cell, Fault, Run, Verdict
 
 __all__ = [
-    "MANNER_TITLES", "NONE", "SYMBOLS", "TITLES",
-    "counted", "leads", "per_departure", "plain", "seconds", "short",
+    "NONE", "SYMBOLS", "TITLES",
+    "counted", "leads", "manners_of", "per_departure", "plain", "seconds", "short",
 ]  # fmt: skip
 
 #: Where there is no such cell, or no such figure.
@@ -22,8 +24,6 @@ SYMBOLS = {
 }
 #: Points in words, by name.
 TITLES = {point.name: point.title for point in POINTS}
-#: And manners.
-MANNER_TITLES: dict[str, str] = {str(manner): title for manner, title in MANNERS.items()}
 #: Where the pictures of the first 32 control characters begin in Unicode.
 _PICTURES = 0x2400
 
@@ -81,7 +81,12 @@ def short(cell: Cell) -> str:
 
 def leads(cell: Cell) -> str:
     """Where and how clients left in this cell, in words."""
-    return f"{TITLES.get(cell.point, cell.point)}; {MANNER_TITLES.get(cell.manner, cell.manner)}"
+    return f"{TITLES.get(cell.point, cell.point)}; {MANNERS.get(cell.manner, cell.manner)}"
+
+
+def manners_of(cells: Iterable[Cell]) -> list[str]:
+    """The columns for these cells: all manners that there are, and such as another version had."""
+    return [*MANNERS, *sorted({cell.manner for cell in cells} - set(MANNERS))]
 
 
 def per_departure(run: Run) -> float | None:
