@@ -59,6 +59,7 @@ ORDER = [
     "_plain_answer",
     "_poller",
     "_streams",
+    "_chunked_stream",
     "_exchange",
     "_sendfile",
     "_sender",

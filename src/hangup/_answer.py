@@ -123,6 +123,14 @@ class Answer:
         # Whether the application has given all that there is: no code of it runs between the blocks.
         self._given = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the kernel has taken all of it, as far as its head says how much that is."""
+        connection = self._connection
+        return (
+            self._framing in (0, _NO_BODY) and not self._exchange.cut_short and not connection.left_over
+        )
+
     # -- what the application calls
 
     def start_response(

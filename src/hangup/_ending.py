@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._exchange import Exchange
 from ._peer import ClientState, Departure
-from ._poller import GONE, READABLE
+from ._poller import GONE, READABLE, bytes_queued
 from ._receiver import RECEIVE_SIZE, Receiver
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
@@ -27,6 +27,9 @@ __all__ = ["ABORT", "Ending", "State", "has_begun"]
 
 # Bytes that a lingering close reads and drops before it gives up on the client.
 LINGER_BYTES = 1024 * 1024
+# Bytes that a client may have read and not acknowledged: it does so at every other segment, and the
+# loopback's have 64 KiB (RFC 9293 §3.8.6.3).
+UNACKNOWLEDGED = 2 * 65536
 # Not to linger in the kernel either: what a deaf client left unread is dropped at once, with an RST.
 ABORT = struct.pack("ii", 1, 0)
 # tcpi_state, the first byte of struct tcp_info (linux/tcp.h).
@@ -124,7 +127,7 @@ class Ending(Receiver):
         if self.peer.state is ClientState.GONE:
             if self.peer.reason is Departure.WRITE_TIMEOUT:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-            self._settle(Outcome.LEFT)
+            self._settle_gone()
             self.close()
             return
         if self.watch.ended:
@@ -166,8 +169,10 @@ class Ending(Receiver):
             self._left(how)
         elif not self._drain() and not (flags & GONE and self._is_over()):
             return True
-        gone = self.peer.state is ClientState.GONE
-        self._settle(Outcome.LEFT if gone else Outcome.ANSWERED)
+        if self.peer.state is ClientState.GONE:
+            self._settle_gone()
+        else:
+            self._settle(Outcome.ANSWERED)
         return False
 
     def _is_over(self) -> bool:
@@ -200,6 +205,27 @@ class Ending(Receiver):
             self._budget -= len(data)
         return True
 
+    def is_delivered(self, exchange: Exchange) -> bool:
+        """Whether a response that was sent whole counts as delivered to a client that is gone.
+
+        It does if the kernel had taken its last byte before the client reset the connection: the kernel
+        refuses what is sent after a reset, so a reset that anybody notes behind that call changes
+        nothing.  Two things are known better.  After a FIN the kernel goes on taking bytes, whether
+        somebody reads them or not: then the client must have acknowledged them.  And if megabytes are
+        unacknowledged, it can't have read them.  (Linux keeps the count beyond the reset.)
+        """
+        if exchange.cut_short or self.peer.reason is not Departure.RESET:
+            return False
+        # Our own FIN counts as a byte.
+        return bytes_queued(self.sock) <= (1 if self.peer.sent_fin else UNACKNOWLEDGED)
+
+    def _settle_gone(self) -> None:
+        """The client is gone: it has taken the responses that were sent behind its FIN, or not."""
+        for exchange in self._unsettled or ():
+            delivered = self.is_delivered(exchange)
+            self._tell(exchange, exchange.outcome if delivered else Outcome.LEFT)
+        self._unsettled = None
+
     def _settle(self, outcome: Outcome) -> None:
         for exchange in self._unsettled or ():
             self._tell(exchange, exchange.outcome if outcome is Outcome.ANSWERED else outcome)
@@ -215,6 +241,8 @@ class Ending(Receiver):
 
     def tell_unstarted(self) -> None:
         """The request at hand is not started, because its client has left."""
+        if self.peer.state is ClientState.GONE:
+            self._settle_gone()
         self._settle(Outcome.LEFT)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:

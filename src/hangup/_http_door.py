@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._acceptor import Acceptor
 from ._connection import Connection
-from ._handling import BEING_MADE
+from ._handling import BEING_MADE, ENDED, keeps_thread
 from ._streams import ClientSocket
 from .adapter import adapt, is_wire_handler
 
@@ -29,6 +29,8 @@ class HTTPDoor:
         cls = type(server)
         self._raw = not is_wire_handler(server.RequestHandlerClass)
         self._make = adapt(server.RequestHandlerClass)
+        # A serial server runs all handlers in one thread anyhow.
+        self._one_thread = server.is_threading() and keeps_thread(server.RequestHandlerClass)
         self._plain_get = cls.get_request is plain.get_request
         self._acceptor = Acceptor(server.socket, server.context_of())
         self._plain_verify = cls.verify_request is socketserver.BaseServer.verify_request
@@ -57,6 +59,7 @@ class HTTPDoor:
                 server.process_foreign(request, address)
                 return None
             connection = Connection(take_over(request), address, watch, raw=self._raw)
+        connection.one_thread = self._one_thread
         if not self._plain_verify and not self._verify(connection):
             return None
         return connection
@@ -113,9 +116,11 @@ class HTTPDoor:
         self._server.handle_error(connection.sock, connection.address)
 
     def closed(self, connection: Connection) -> None:
-        """The handler's ``finish``, and ``shutdown_request`` where a program has its own."""
-        handler, connection.handler = connection.handler, None
+        """The handler's ``finish``, and ``shutdown_request`` where a program has its own; once."""
+        handler, connection.handler = connection.handler, ENDED
         connection.answer = None
+        if handler is ENDED:
+            return
         try:
             if handler is not None:
                 handler.finish()

@@ -73,6 +73,8 @@ class Watch:
     not look at the poller anyhow; most that carry one request never need it, which saves them a
     quarter of their system calls.
 
+    Of ``waiting`` only single operations are used, each atomic.
+
     ``lock`` guards the hand-over of connections: their ``state``, ``pending`` and ``watched``, and that
     they are still open; and ``draining``, which is set once, so that nobody parks a connection behind
     the last look at those that are idle.  ``_entries`` is a dict of which only single operations are
@@ -108,8 +110,6 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
-        #: Whether threads are so few that none should wait for a slow client.
-        self.is_scarce: Callable[[], bool] = lambda: False
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
@@ -117,6 +117,8 @@ class Watch:
         self.next_sweep = math.inf
         self._stopped = False
         self._expecting = False
+        #: Connections whose threads wait for their next request.
+        self.waiting: dict[Connection, None] = {}
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
         #: and how many of them are gone, which ``lock`` guards.
         self.most = config.max_connections or room()
@@ -315,13 +317,17 @@ class Watch:
             self.poller.remove(connection.sock)
         return True
 
-    def closed(self, connection: Ending) -> None:
-        """The connection has closed."""
+    def end_handler(self, connection: Ending) -> None:
+        """No request follows on this connection: its handler ends, in the calling thread."""
         if self.on_closed is not None:
             try:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
+
+    def closed(self, connection: Ending) -> None:
+        """The connection has closed."""
+        self.end_handler(connection)
         if self.draining or self.paused:
             self.poller.wake()
 
@@ -348,6 +354,9 @@ class Watch:
             if patience and not self.draining:
                 self.drained_at = monotonic() + patience
             self.draining = True
+        # Who enters itself after this look finds `draining` set.
+        for connection in list(self.waiting):
+            connection.stop_waiting()
         self.poller.wake()
 
     def stop(self) -> None:

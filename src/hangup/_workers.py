@@ -79,7 +79,6 @@ class Workers:
     ) -> None:
         self._watch = watch
         watch.on_left = self._client_left
-        watch.is_scarce = self._is_scarce
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
@@ -101,13 +100,6 @@ class Workers:
         self._held_seen: set[Exchange] = set()
 
     # -- from outside
-
-    def _is_scarce(self) -> bool:
-        """Whether half of the permitted handlers run, or will with the next one.
-
-        Without the lock: that number may have changed anyhow before anybody acts on it.
-        """
-        return self._busy >= self._max_threads // 2
 
     def start(self) -> None:
         """Start the first leader.  Raises :exc:`RuntimeError` if no thread can be had."""
@@ -214,6 +206,7 @@ class Workers:
                 self._average < QUICK
                 and self._busy < self._max_threads
                 and connection.exchange is not None
+                and not connection.one_thread  # which will wait for its next request
             ):
                 table[me] = None
                 self._turn += 1

@@ -249,7 +249,8 @@ class Server:
         except ClientDisconnected:
             pass
 
-    @staticmethod
-    def _end(connection: Connection) -> None:
+    def _end(self, connection: Connection) -> None:
         connection.end_exchange(keep_open=False)
+        if connection.one_thread:
+            self.watch.end_handler(connection)
         connection.finish()
