@@ -58,6 +58,7 @@ ORDER = [
     "_wire",
     "_plain_answer",
     "_poller",
+    "_fork",
     "_streams",
     "_chunked_stream",
     "_exchange",

@@ -51,7 +51,7 @@ class Shared(Protocol):
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The application raised."""
 
 

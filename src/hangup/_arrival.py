@@ -1,7 +1,7 @@
 """How a request arrives: which bytes have come of it, and when it is at hand.
 
-A request is at hand when its head has come, and the first ``body_ahead`` bytes of its body, or all of it.
-Until then the event loop receives it: a slow client holds no thread, and a request whose client
+A request is at hand when its head has come, and the first ``body_ahead`` bytes of its body, or all of
+it.  Until then the event loop receives it: a slow client holds no thread, and a request whose client
 disconnects in the middle of such a body is never started, so no framework prints a traceback for it.
 What is longer its handler reads as it comes.  A client that asked whether it may send its body
 (``Expect``) hears that from its handler.
@@ -36,7 +36,8 @@ class Arrival(Ending):
         super().__init__(sock, address, watch, raw=raw)
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
-        #: Does one thread of the engine's run all of its requests, and wait for each? Set by who accepts it.
+        #: Does one thread of the engine's run all of its requests, and wait for each? Whoever accepts it
+        #: says so.
         self.one_thread = False
         # The request whose body is still to come, and since when.
         self._coming: Request | None = None

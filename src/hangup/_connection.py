@@ -22,7 +22,7 @@ from ._ending import State, has_begun
 from ._exchange import Exchange
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
-from ._poller import EOF, GONE, READABLE, wait_for
+from ._poller import EOF, GONE, READABLE
 from ._receiver import HEAD_SIZE
 from ._remainder import Remainder
 from ._sender import DONTWAIT
@@ -254,6 +254,8 @@ class Connection(Remainder):
         self.give_back_stream()
         deadline = monotonic() + self.idle_timeout
         watch = self.watch
+        if watch.forked:
+            return False  # The next request is the parent's.
         watch.waiting[self] = None  # Before the look at `draining`, see Watch.drain.
         try:
             while True:

@@ -287,4 +287,9 @@ class Ending(Receiver):
             self._close_socket()
 
     def _close_socket(self) -> None:
+        if self.watch.has_children:
+            try:
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # see _fork
+            except OSError:
+                pass  # The client was there first.
         self.sock.close_descriptor()

@@ -97,6 +97,14 @@ class Exchange:
             self.left_phase = Phase.WORKING
         set_current(self)
 
+    def after_fork(self) -> "Sender":
+        """In a forked child, whose handler's request this is: the locks are nobody's; the connection."""
+        global _making  # noqa: PLW0603
+        _making = threading.Lock()
+        if self.known_client is not None:
+            self.known_client.lock = threading.Lock()
+        return self._connection
+
     @property
     def client(self) -> Client:
         """The client, as the handler and whatever it calls see it.  Any thread, after the start."""
@@ -147,11 +155,10 @@ class Exchange:
 
     def note_sent(self, data: bytes | memoryview, count: int) -> None:
         """``count`` bytes, the beginning of ``data``, are on their way."""
-        if self.out == 0 and count:
-            if not self.status:  # The handler wrote its status line itself.
-                line = bytes(data[:13])
-                if line.startswith(b"HTTP/1.") and line[9:12].isdigit():
-                    self.status = int(line[9:12])
+        if self.out == 0 and count and not self.status:  # The handler wrote its status line itself.
+            line = bytes(data[:13])
+            if line.startswith(b"HTTP/1.") and line[9:12].isdigit():
+                self.status = int(line[9:12])
         self.out += count
 
     @property

@@ -153,11 +153,13 @@ class Handling:
         raise NotImplementedError
 
     def next_request(self) -> bool:
-        """End the request at hand, and wait in this thread for the next one; False at the connection's end.
+        """End the request at hand, and wait in this thread for the next one.
 
-        ``http.server`` calls ``handle()`` once for each connection, and a program may have a ``handle()``
-        of its own that takes request after request.  Each is taken once; who asks for another waits for
-        it here, as it would wait in ``rfile.readline()`` there.
+        Returns False at the connection's end.
+
+        ``http.server`` calls ``handle()`` once for each connection, and a program may have one of its
+        own that takes request after request.  Each is taken once; who asks for another waits for it here,
+        as it would wait in ``rfile.readline()`` there.
         """
         connection = self._hangup
         assert connection is not None

@@ -1,5 +1,6 @@
 """The engine's way into ``http.server``'s server objects: accept, verify, handle, report, close."""
 
+import logging
 import socket
 import socketserver
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .httpserver import _OnEngine
 
 __all__ = ["HTTPDoor", "take_over"]
+
+_log = logging.getLogger("hangup")
 
 
 class HTTPDoor:
@@ -111,7 +114,7 @@ class HTTPDoor:
         connection.closes_slowly = handler.finishes_itself() or not self._plain_close
         return handler
 
-    def failed(self, connection: Connection, error: Exception) -> None:  # noqa: ARG002
+    def failed(self, connection: Connection, error: BaseException) -> None:  # noqa: ARG002
         """``handle_error``."""
         self._server.handle_error(connection.sock, connection.address)
 
@@ -123,10 +126,19 @@ class HTTPDoor:
             return
         try:
             if handler is not None:
-                handler.finish()
+                self._finish(handler, connection)
         finally:
             if not self._plain_close:
                 self._server.shutdown_request(connection.sock)
+
+    def _finish(self, handler: Any, connection: Connection) -> None:
+        """What a ``finish`` of the program's raises is reported, as all of its exceptions are."""
+        try:
+            handler.finish()
+        except OSError:
+            _log.debug("finish() failed", exc_info=True)  # Its client has left, most likely.
+        except Exception:
+            self._server.handle_error(connection.sock, connection.address)
 
 
 def take_over(request: socket.socket) -> ClientSocket:

@@ -15,10 +15,16 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-__all__ = ["ClientState", "Departure", "Peer"]
+__all__ = ["ClientState", "Departure", "Peer", "renew_lock"]
 
 
 _noting = Lock()
+
+
+def renew_lock() -> None:
+    """In a forked child: whoever held the lock is not there."""
+    global _noting  # noqa: PLW0603
+    _noting = Lock()
 
 
 class ClientState(enum.Enum):

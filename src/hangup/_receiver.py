@@ -9,12 +9,12 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._chunked_stream import ChunkedStream
+from ._heads import CHUNKED
 from ._peer import ClientState, Departure
 from ._poller import wait_for
 from ._sender import DONTWAIT, Sender
 from ._streams import ClientSocket, RequestStream
-from ._chunked_stream import ChunkedStream
-from ._heads import CHUNKED
 from ._wire import Wire
 from .exceptions import BodyTimeout, ClientDisconnected
 from .records import Phase

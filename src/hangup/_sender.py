@@ -156,6 +156,11 @@ class Sender:
             if exchange is not None:
                 exchange.note_sent(head, sent)
 
+    def after_fork(self) -> None:
+        """In a forked child whose handler's connection this is: other threads' locks are nobody's."""
+        if self._pacing is not None:
+            self._pacing = Lock()
+
     #: Do the bytes on the socket differ from those that are sent, so that nobody may write around it?
     encrypts = False
 

@@ -140,6 +140,10 @@ class TLSConnection(Connection):
         with self._ciphering:
             return getattr(self._tls, question)(*arguments)
 
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._ciphering = Lock()
+
     # -- the handshake
 
     def on_ready(self, flags: int) -> bool:

@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ from ._ending import Ending, State
 from ._exchange import Exchange
 from ._heads import Heads
 from ._listener import Accept, Listener, room
-from ._poller import READABLE, Poller, is_established
+from ._poller import READABLE, InertPoller, Poller, is_established
 from .config import Config
 from .records import RequestRecord
 
@@ -127,6 +127,8 @@ class Watch:
         self.paused: set[Listener] = set()
         #: Nobody watches any more: a connection that is done closes at once.
         self.ended = False
+        #: Whether this process has forked since it serves, and whether it is a child of that, see _fork.
+        self.has_children = self.forked = False
 
     # -- the leading thread
 
@@ -363,6 +365,33 @@ class Watch:
         """End now; connections in use stay with those who use them."""
         self._stopped = True
         self.poller.wake()
+
+    def after_fork(self, own: Connection | None, others: Iterable[Connection]) -> None:
+        """In a forked child: close what is the parent's, which is all but ``own``."""
+        self.lock = Lock()
+        self.forked = self.ended = self.draining = self._stopped = True
+        self.drained_at = 0.0
+        self.sinks, self.access_sink, self.is_told = (), None, False
+        entries, self._entries = self._entries, {}
+        for entry in entries.values():
+            if isinstance(entry, Listener):
+                entry.sock.close()
+        connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
+        for connection in {*connections, *self._at_hand, *others}:
+            if connection is not own:
+                connection.sock.close_descriptor()
+        self._at_hand.clear()
+        self._ready.clear()
+        self.waiting.clear()
+        self.poller.close()
+        self.poller = InertPoller()
+        self.rearm = None
+        if own is not None:
+            own.watched = False
+            # It ends with the request at hand.
+            own.keep_open = False
+            own.one_thread = True
+            own.after_fork()
 
     def close(self) -> None:
         """Close what is left, after the watch has ended."""

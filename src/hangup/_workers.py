@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
+from ._fork import end_process
 from ._watch import Watch
 
 if TYPE_CHECKING:
@@ -130,6 +131,21 @@ class Workers:
             here = threading.current_thread()
             return next((worker for worker in self._threads if worker.thread is not here), None)
 
+    def connections(self) -> list[Connection]:
+        """Those that are handled, or wait for it."""
+        handled = [worker.connection for worker in list(self._threads)]
+        return [one for one in handled if one is not None] + list(self.guests) + list(self._backlog)
+
+    def after_fork(self) -> None:
+        """In a forked child, which has one thread at most: it ends behind the handler that forked."""
+        self._lock = threading.Lock()
+        self._backlog = Backlog(self._watch.config.long_wait)
+        self._followers = []
+        self._table.clear()
+        self._threads.clear()
+        self.guests.clear()
+        self._stopped = True
+
     def join_idle(self) -> None:
         """After :meth:`stop`: wait for the threads that are not inside a handler."""
         with self._lock:
@@ -186,6 +202,8 @@ class Workers:
         finally:
             with self._lock:
                 self._threads.discard(me)
+            if self._watch.forked:
+                end_process()
 
     def _lead(self, me: _Worker) -> Connection | None:
         """Keep the watch until the lead is lost.

@@ -126,7 +126,7 @@ class _Adapter(Handling):
     def parse_request(self) -> bool:
         connection = self._hangup
         if connection is not None and self._parsed and connection.exchange is not None:
-            # A loop of the program's own has read on, and come to another request: that is one by itself.
+            # A loop of the program's own has read on, and come to another request.
             self.end_request(connection)
             connection.begin_unparsed()
             assert connection.exchange is not None

@@ -124,8 +124,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         self._own_parse = cls.parse_request is not BaseHTTPRequestHandler.parse_request
         self._own_handle = cls.handle is not BaseHTTPRequestHandler.handle
         self._own_loop = (
-            self._own_handle
-            or cls.handle_one_request is not BaseHTTPRequestHandler.handle_one_request
+            self._own_handle or cls.handle_one_request is not BaseHTTPRequestHandler.handle_one_request
         )
         self._own_fields = cls.send_header is not BaseHTTPRequestHandler.send_header
         self.connection = self.request
@@ -186,7 +185,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         )
 
     def _complete(self, connection: "Connection") -> None:
-        """The handler has returned: is its response one, and all of it?"""
+        """The handler has returned: see whether its response is one, and all of it."""
         exchange = connection.exchange
         if exchange is None:
             return  # A loop of the program's own has seen the connection's end.
@@ -202,8 +201,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def _settle_request(self, connection: "Connection") -> None:
         if self._own_log:
             self._report_departure(connection)
-        # Its body ends with it. All else that says which request it was stays until the next one: programs
-        # keep a handler, and look at it later.
+        # Its body ends with it. All else that says which request it was stays until the next one:
+        # programs keep a handler, and look at it later.
         if "rfile" in self.__dict__:
             del self.__dict__["rfile"]
 

@@ -166,6 +166,8 @@ class _OnEngine(socketserver.TCPServer):
                 serial_engine.serve_one(interval)
             else:
                 self._alarm.wait(interval)
+            if serial_engine is not None and serial_engine.watch.forked:
+                return  # A child that a handler has forked serves nothing.
             if not self._stop:
                 self.service_actions()
 
@@ -359,9 +361,10 @@ class HTTPServer(_OnEngine, http.server.HTTPServer):
         """
         asked = self.server_address
         socketserver.TCPServer.server_bind(self)
-        if isinstance(self.server_address, tuple):
-            self.server_name = _name_of(str(asked[0]), str(self.server_address[0]))
-            self.server_port = self.server_address[1]
+        bound: Any = self.server_address
+        if isinstance(bound, tuple):
+            self.server_name = _name_of(str(asked[0]), str(bound[0]))
+            self.server_port = bound[1]
         else:
             self.server_name, self.server_port = "localhost", 0
 

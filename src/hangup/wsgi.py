@@ -132,7 +132,7 @@ class WSGIDoor:
 
         return take
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The application raised: its traceback goes to the log."""
         exchange = connection.exchange
         request = exchange.request if exchange is not None else None
