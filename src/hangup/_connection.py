@@ -164,8 +164,11 @@ class Connection(Remainder):
                 exchange = self._note_events(flags)
         if exchange is not None:
             exchange.tell_client(self.peer)
-        if state is State.LINGERING and not self._linger(flags):
-            self.retire()
+        if state is State.LINGERING:
+            if not self._linger(flags):
+                self.retire()
+            elif not self._drained:
+                self.watch.look_at(self)  # when others have had their turn
         elif state is State.HANDLED and self.peer.state is not ClientState.OPEN:
             self.watch.on_left(self)
         return state is State.IDLE
@@ -193,22 +196,33 @@ class Connection(Remainder):
         poll.register(self.sock, EOF)
         return READABLE | sum(flags for _, flags in poll.poll(0))
 
-    def on_deadline(self) -> None:
-        """Nothing came in time; called when :attr:`deadline` has passed."""
+    def on_deadline(self) -> bool:
+        """Called when :attr:`deadline` has passed; True if a request is at hand all the same."""
         if self.state is State.SENDING:
             if self._is_deaf():
                 self._left(Departure.WRITE_TIMEOUT)
                 self._give_up()
         elif self.state is State.LINGERING:
-            self._settle(Outcome.ANSWERED)
-            self.retire()
+            self.on_linger_deadline()
         elif self.state is State.IDLE:
-            exchange = self._unfinished()
-            if exchange is None:
-                self.retire()
-            else:
-                # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
-                self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
+            return self._on_idle_deadline()
+        return False
+
+    def _on_idle_deadline(self) -> bool:
+        if self.has_news():
+            # It came in time, and nobody has looked: the process was stopped, or the machine asleep.
+            due = self.deadline
+            if self.on_ready(READABLE):
+                return True
+            if self.state is not _IDLE or self.deadline > due:
+                return False
+        exchange = self._unfinished()
+        if exchange is None:
+            self.retire()
+        else:
+            # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
+            self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
+        return False
 
     def turn_away(self) -> None:
         """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""

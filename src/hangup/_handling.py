@@ -158,8 +158,8 @@ class Handling:
         Returns False at the connection's end.
 
         ``http.server`` calls ``handle()`` once for each connection, and a program may have one of its
-        own that takes request after request.  Each is taken once; who asks for another waits for it here,
-        as it would wait in ``rfile.readline()`` there.
+        own that takes request after request.  Each is taken once; who asks for another waits for it
+        here, as it would wait in ``rfile.readline()`` there.
         """
         connection = self._hangup
         assert connection is not None

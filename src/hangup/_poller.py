@@ -343,7 +343,8 @@ def wait_for(sock: socket.socket, events: int, timeout: float) -> bool:
     """
     poll = select.poll()
     poll.register(sock, events)
-    return bool(poll.poll(timeout * 1000))
+    # Once more without waiting: what a signal interrupts beyond its time-out returns without a look.
+    return bool(poll.poll(timeout * 1000)) or bool(poll.poll(0))
 
 
 def bytes_queued(sock: socket.socket) -> int:

@@ -44,7 +44,7 @@ class _Watched(Protocol):
 
     def on_ready(self, flags: int) -> bool: ...
 
-    def on_deadline(self) -> None: ...
+    def on_deadline(self) -> bool: ...
 
 
 class _Waker:
@@ -59,7 +59,8 @@ class _Waker:
         self._poller.woken()
         return False
 
-    def on_deadline(self) -> None: ...
+    def on_deadline(self) -> bool:
+        return False
 
 
 class Watch:
@@ -170,6 +171,8 @@ class Watch:
             if self._expecting or timeout <= 0:
                 self._expecting = False
                 timeout = max(0.0, self._sweep() - monotonic())
+            if self._at_hand:
+                return  # It came too late for its deadline, and in time for us.
             if timeout == math.inf:
                 timeout = None
         entries = self._entries
@@ -192,7 +195,8 @@ class Watch:
         for entry in list(self._entries.values()):
             if entry.deadline <= now:
                 try:
-                    entry.on_deadline()
+                    if entry.on_deadline():
+                        self._at_hand.append(entry)  # type: ignore[arg-type]
                 except BaseException:
                     self._contain(entry)
             elif entry.deadline < nearest:
@@ -269,7 +273,7 @@ class Watch:
 
     # -- any thread
 
-    def look_at(self, connection: Connection) -> None:
+    def look_at(self, connection: Any) -> None:
         """Bytes have come for a connection that was parked, of which the poller will not tell."""
         self._ready.append((connection, READABLE))
         self.poller.wake()

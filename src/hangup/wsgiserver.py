@@ -209,6 +209,7 @@ class WSGIServer:
         # Made when it starts: a program may fork before that, and each child then has its own.
         self._new_engine = functools.partial(Server, door, self.config, sinks=sinks, access_sink=log)
         self.engine: Server | None = None
+        self._started = False
         # Set, and then woken, by whoever wants it to stop. No Event, which a signal's handler must not
         # set: it may run in the middle of that event's own wait.
         self._stopping = False
@@ -240,13 +241,14 @@ class WSGIServer:
 
     def start(self) -> None:
         """Start to serve, in threads of its own."""
+        self._started = True
         self.engine = self._new_engine()
         self.engine.listen(self.socket)
         self.engine.start()
 
     def serve_forever(self) -> None:
         """Serve until :meth:`shutdown`, which another thread calls; then finish what is in progress."""
-        if self.engine is None:
+        if not self._started:
             self.start()
         waker = self._own_waker()
         poll = select.poll()
@@ -280,8 +282,9 @@ class WSGIServer:
 
         What runs on after that keeps its thread, and ends with the process.
         """
-        engine, self.engine = self.engine, None
-        if engine is not None:
+        engine = self.engine
+        if engine is not None and self._started:
+            self._started = False
             engine.drain(LAST_REQUEST, close_listeners=True)
             engine.close(wait=True, grace=grace)
         self.socket.close()
