@@ -9,7 +9,6 @@ something is sent to it: see :meth:`Answer._has_left`.
 """
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -22,6 +21,7 @@ from ._heads import Request
 from ._input import send_continue
 from ._peer import ClientState
 from ._sender import JOIN_SIZE
+from ._sendfile import extent_of
 from .exceptions import ClientDisconnected
 
 __all__ = ["Answer", "FileWrapper", "WSGIError"]
@@ -76,16 +76,6 @@ class FileWrapper:
         if not block:
             raise StopIteration
         return block
-
-    def extent(self) -> tuple[int, int] | None:
-        """Where the file stands and how many bytes follow; None if it is a file only to Python."""
-        try:
-            if not os.path.isfile(self.file.fileno()):
-                return None
-            offset = self.file.tell()
-            return offset, max(0, os.fstat(self.file.fileno()).st_size - offset)
-        except (AttributeError, OSError, ValueError):
-            return None
 
 
 class Answer:
@@ -307,8 +297,8 @@ class Answer:
         """Whatever an application may return.  ``close()`` is called, once, whatever happens."""
         try:
             kind = type(result)
-            if kind is FileWrapper and (extent := result.extent()) is not None:  # type: ignore[attr-defined]
-                self._send_file(result.file, *extent)  # type: ignore[attr-defined]
+            if kind is FileWrapper and (extent := extent_of(result.file)) is not None:  # type: ignore[attr-defined]
+                self._send_file(result.file, extent.offset, extent.size)  # type: ignore[attr-defined]
             elif kind is list or kind is tuple:
                 total = sum(map(len, result))
                 self._given = True

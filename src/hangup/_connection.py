@@ -193,7 +193,10 @@ class Connection(Remainder):
         may have been another connection's, under the same number.
         """
         poll = select.poll()
-        poll.register(self.sock, EOF)
+        try:
+            poll.register(self.sock, EOF)
+        except ValueError:
+            return 0  # It has been closed.
         return READABLE | sum(flags for _, flags in poll.poll(0))
 
     def on_deadline(self) -> bool:

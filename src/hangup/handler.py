@@ -84,9 +84,11 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     _request: "Request | None" = None
     # The length that the answer says it has, or _CHUNKED.
     _length: int | None = None
+    _length_line: bytes | None = None
     # What it says of the connection, in so far as that counts.
     _said = ""
     # What a subclass replaced; asked for once a connection.
+    _own_flush = False
     _own_log = _own_parse = _own_fields = _own_handle = _own_loop = True
     client: Client
     rfile: Any
@@ -123,6 +125,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         self._own_log = self._writes_own_log()
         self._own_parse = cls.parse_request is not BaseHTTPRequestHandler.parse_request
         self._own_handle = cls.handle is not BaseHTTPRequestHandler.handle
+        self._own_flush = cls.flush_headers is not BaseHTTPRequestHandler.flush_headers
         self._own_loop = (
             self._own_handle or cls.handle_one_request is not BaseHTTPRequestHandler.handle_one_request
         )
@@ -166,7 +169,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def begin_request(self, connection: "Connection") -> None:
         self._request = connection.request
         self._taken = self._head_taken = False
-        self._length = None
+        self._length = self._length_line = None
         self._said = ""
         state = self.__dict__
         if "headers" in state:
@@ -416,6 +419,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if name == "content-length":
             if self._length is None:
                 self._length = announced_length(value)
+                self._length_line = line
         elif name == "connection":
             if self._hear(str(value)):
                 return
@@ -460,6 +464,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
 
     def _settle(self, connection: "Connection", exchange: "Exchange") -> None:
         """Settle how much body there may be, and whether a request follows; say so."""
+        if self._length_line is not None and self._length_line not in self._headers_buffer:
+            self._recount()
         length = self._length
         if exchange.status in _BODILESS or self.command in _ODD_METHODS:
             if self.command == "CONNECT":
@@ -486,6 +492,23 @@ class BaseHTTPRequestHandler(Handling, _Stock):
                 self._headers_buffer.append(b"Connection: close\r\n")
         elif self._said or self.request_version == "HTTP/1.0":
             self._headers_buffer.append(b"Connection: keep-alive\r\n")
+
+    def _recount(self) -> None:
+        """A program has changed the head's lines: which length do they say now?"""
+        self._length = None
+        for line in self._headers_buffer:
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"content-length" and self._length is None:
+                self._length = announced_length(value.decode("latin-1").strip())
+                self._length_line = line
+
+    def flush_headers(self) -> None:
+        if self._own_flush and self._length_line is not None:
+            if self._length_line not in self._headers_buffer:
+                self._recount()
+                if type(self.wfile) is AnswerStream and self.wfile.room >= 0:
+                    self.wfile.room = ANY_LENGTH if self._length is None else self._length
+        super().flush_headers()
 
     def _send_no_body(self, status: int) -> None:
         """Whatever the handler writes: its client would take that for the next answer."""
