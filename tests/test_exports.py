@@ -78,6 +78,7 @@ ORDER = [
     "_backlog",
     "_workers",
     "server",
+    "_steps",
     "_answer_heads",
     "_input",
     "_environ",

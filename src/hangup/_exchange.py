@@ -183,7 +183,8 @@ class Exchange:
         left_at = None
         wasted = 0.0
         status = self.status
-        if peer.left_at is not None and outcome is not _ANSWERED:
+        # Who reset when it had its response stayed for as long as anybody worked for it.
+        if peer.left_at is not None and (outcome is not _ANSWERED or peer.sent_fin):
             departed = peer.left_at
             left_at = max(0.0, departed - began_at)
             if outcome is Outcome.LEFT and started_at:

@@ -241,6 +241,16 @@ class Watch:
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
 
+    def suspend_listeners(self) -> None:
+        """Accept nothing until :meth:`resume_listeners`.  Before the start, or by the leading thread."""
+        for listener in self._listeners:
+            listener.suspend()
+
+    def resume_listeners(self) -> None:
+        """Accept again, and at once what has come.  The leading thread's."""
+        for listener in self._listeners:
+            listener.resume()
+
     def listen(self, sock: socket.socket, accept: Accept) -> None:
         """Accept connections.  Before the first ``next``."""
         listener = Listener(sock, accept, self)
