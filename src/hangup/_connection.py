@@ -290,6 +290,17 @@ class Connection(Remainder):
         finally:
             del watch.waiting[self]
 
+    def cut_off(self) -> None:
+        """The server waits for this request no longer.  Any thread.
+
+        Its handler is told as of a disconnect.
+        """
+        self._left(Departure.SHUTDOWN)
+        try:
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # for a thread that waits on it
+        except OSError:
+            pass  # It is closed already.
+
     def stop_waiting(self) -> None:
         """Have a thread that is in :meth:`wait_for_next_request` return.  Any thread."""
         try:

@@ -7,7 +7,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from ._heads import Request
-from ._peer import ClientState, Peer
+from ._peer import ClientState, Departure, Peer
 from .client import Client, set_current
 from .records import CLIENT_CLOSED_REQUEST, Outcome, Phase, RequestRecord
 
@@ -176,6 +176,8 @@ class Exchange:
 
     def record(self, peer: Peer, outcome: Outcome) -> RequestRecord:
         """The record of this exchange, which has ended so."""
+        if outcome is Outcome.LEFT and peer.reason is Departure.SHUTDOWN:
+            outcome = Outcome.FAILED
         now = self.ended_at or monotonic()
         request = self.request
         began_at = self.ready_at

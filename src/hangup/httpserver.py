@@ -28,7 +28,7 @@ from ._handling import program_logs
 from ._http_door import HTTPDoor, take_over
 from ._steps import Steps
 from ._streams import ClientSocket
-from ._tls import ContextOf
+from ._tls import ContextOf, say_goodbye
 from .adapter import is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
@@ -329,8 +329,10 @@ class _OnEngine(socketserver.TCPServer):
         """Close a connection that is done with."""
         if isinstance(request, ClientSocket) and request.connection.blocking:
             request.connection.finish()
-        else:
-            super().shutdown_request(request)
+            return
+        if isinstance(request, ssl.SSLSocket):
+            say_goodbye(request, self._config.write_timeout)
+        super().shutdown_request(request)
 
     def process_foreign(self, request: Any, address: Any) -> None:
         """A connection over something that is no plain socket, TLS say: the standard library's way."""
