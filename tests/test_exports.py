@@ -76,6 +76,7 @@ ORDER = [
     "_listener",
     "_watch",
     "_backlog",
+    "_pressure",
     "_workers",
     "server",
     "_steps",

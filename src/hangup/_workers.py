@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
 from ._fork import end_process
+from ._pressure import Pressure
 from ._watch import Watch
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class Workers:
         self._threads: set[_Worker] = set()
         self._busy = 0
         self._backlog = Backlog(watch.config.long_wait)
+        # Ours to tell of requests that wait; the rest is the event loop's.
+        self._pressure = Pressure(watch, lambda: len(self._backlog))
         self._started = 0
         self._stopped = False
         self._table: dict[_Worker, None] = {}
@@ -269,6 +272,7 @@ class Workers:
         if len(self._backlog) >= self._max_queue and connection.exchange is not None:
             return False
         self._backlog.put(connection)
+        self._pressure.begin()
         return True
 
     def _take_over(self) -> None:
