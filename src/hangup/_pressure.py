@@ -6,7 +6,6 @@ out, for hours at the rate that :attr:`Config.min_rate` asks for.  So while requ
 clients must be quicker, and the slowest are cut off: one whose body comes too slowly gets 408, one
 that reads too slowly is disconnected.  Threads that wait for the next request of an idle connection go
 first.
-
 """
 
 import math

@@ -5,7 +5,6 @@ done all the same, as long as the server holds no more than ``max_held_output`` 
 What is left over, the *remainder*, goes with the connection to the watch, which sends it on whenever
 there is room; then the connection goes on as after any answer.  The request's record is told when the
 last byte is out, or the client has left.
-
 """
 
 import socket

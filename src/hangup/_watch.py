@@ -210,7 +210,8 @@ class Watch:
                         self._at_hand.append(entry)  # type: ignore[arg-type]
                 except BaseException:
                     self._contain(entry)
-            elif entry.deadline < nearest:
+            # Also one that has just been given another deadline.
+            if now < entry.deadline < nearest:
                 nearest = entry.deadline
         self.next_sweep = nearest
         return nearest
