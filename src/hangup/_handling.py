@@ -6,11 +6,14 @@ written about a request: by the access log, or by the program.
 
 import functools
 import http.server
+import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._escape import printable
+from ._line_writer import write_text
 from ._peer import ClientState
 from ._streams import AnswerStream
 from .client import Client
@@ -19,7 +22,15 @@ from .records import CLIENT_CLOSED_REQUEST
 if TYPE_CHECKING:
     from ._connection import Connection
 
-__all__ = ["BEING_MADE", "ClientOfRequest", "Handling", "log_request", "of_the_engine", "program_logs"]
+__all__ = [
+    "BEING_MADE",
+    "ClientOfRequest",
+    "Handling",
+    "log_request",
+    "of_the_engine",
+    "program_logs",
+    "write_message",
+]
 
 _Stock = http.server.BaseHTTPRequestHandler
 
@@ -157,6 +168,19 @@ class Handling:
                 exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or 200 <= exchange.status < 300
             ):
                 connection.upgrade()
+
+
+def write_message(handler: Any, text: str) -> None:
+    """What ``http.server``'s ``log_message`` does, on each Python, and whatever ``sys.stderr`` is.
+
+    At once, as there: a program's own words come in the order in which it says them.
+    """
+    when, who = handler.log_date_time_string(), handler.address_string()
+    try:
+        text = printable(text.replace("\\", "\\\\"))
+        write_text(sys.stderr, f"{who} - - [{when}] {text}\n")
+    except (OSError, ValueError):
+        pass  # It is closed, or nobody is behind it: that costs no client its answer.
 
 
 def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) -> None:

@@ -14,14 +14,23 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._escape import escaped, one_line
 from ._handler_heads import (
     announced_length,
+    as_latin1,
     check_field,
     field_names,
     server_and_date,
     status_line,
 )
-from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, of_the_engine
+from ._handling import (
+    BEING_MADE,
+    ClientOfRequest,
+    Handling,
+    log_request,
+    of_the_engine,
+    write_message,
+)
 from ._lazy import LazyFields, LazyLine, LazyStream
 from ._peer import ClientState
 from ._plain_answer import http_date
@@ -237,7 +246,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
                 exchange.status = 0
             if connection.keep_open and not self.close_connection:
                 request = exchange.request
-                _log.error("the handler of %s %s %s", request.method, request.target, fault)
+                what = escaped(f"{request.method} {request.target}")
+                _log.error("the handler of %s %s", what, fault)
         self.close_connection = True
 
     def _refuse(self, refusal: "BadRequest") -> None:
@@ -246,6 +256,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         assert connection is not None
         assert connection.exchange is not None
         connection.exchange.outcome = Outcome.REFUSED
+        connection.exchange.reason = refusal.reason
         connection.keep_open = False
         self.command = "HEAD" if connection.exchange.is_for_head else ""
         self.path = self.requestline = ""
@@ -255,18 +266,26 @@ class BaseHTTPRequestHandler(Handling, _Stock):
 
     # -- its answer
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer with an error, and log it.
+
+        ``message`` and ``explain`` may have any characters, as a client's own words do: what can't be in
+        the status line is replaced there.
+        """
+        super().send_error(code, None if message is None else one_line(str(message)), explain)
+
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin an answer: status line, ``Server`` and ``Date``; calls ``log_request``."""
         if self._own_log:
             self.log_request(code)
         self.send_response_only(code, message)
-        server, date = self.version_string(), self.date_time_string()
+        server, date = str(self.version_string()), str(self.date_time_string())
         if not self._own_fields:
             if self.request_version != "HTTP/0.9":
                 self._headers_buffer.append(server_and_date(server, date))
         else:
-            self.send_header("Server", server)
-            self.send_header("Date", date)
+            self.send_header("Server", as_latin1(server))
+            self.send_header("Date", as_latin1(date))
 
     def send_response_only(self, code: int, message: str | None = None) -> None:
         """The status line alone.  Raises :exc:`ValueError` for a status without three digits."""
@@ -301,8 +320,15 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if buffer is None:
             buffer = self._headers_buffer = []
         if name == "content-length":
+            length = announced_length(value)
+            if length is None:
+                return  # Clients differ in what they make of it.
             if self._length is None:
-                self._length = announced_length(value)
+                self._length = length
+            elif self._length != _CHUNKED:
+                if self._length != length:
+                    raise ValueError(f"two Content-Lengths: {self._length} and {length} bytes")
+                return
         elif name == "connection":
             if self._hear(str(value)):
                 return
@@ -398,6 +424,14 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if timestamp is None:
             return http_date(int(time.time()))
         return super().date_time_string(timestamp)
+
+    @of_the_engine
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write a line to ``sys.stderr``, as ``http.server`` does; to be overridden.
+
+        Nothing that a client has sent reaches it raw.
+        """
+        write_message(self, format % args)
 
     @of_the_engine
     def log_request(self, code: Any = "-", size: Any = "-") -> None:

@@ -27,10 +27,11 @@ from ._handling import program_logs
 from ._http_door import HTTPDoor, take_over
 from ._streams import ClientSocket
 from ._tls import ContextOf
+from .access_log import log_access
 from .adapter import is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
-from .records import RequestRecord, log_access
+from .records import RequestRecord
 from .server import Server, shown, tune_listener
 
 __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]

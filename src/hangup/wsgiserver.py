@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from ._poller import Waker
 from ._tls import Certificate, ContextOf, check_context
+from .access_log import FORMATS, AccessLog
 from .config import Config
 from .exceptions import ConfigError
-from .records import FORMATS, AccessLog, RequestRecord
+from .records import RequestRecord
 from .server import Server, shown, tune_listener
 from .wsgi import WSGIDoor
 
@@ -187,9 +188,9 @@ class WSGIServer:
         self.address: Any = self.socket.getsockname()
         self._path = unix if fd is None else None
         tune_listener(self.socket, self.config)
-        log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
         door = WSGIDoor(app, context_of=context_of)
-        self.engine = Server(door, self.config, sinks=sinks, access_sink=log)
+        self._access_log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
+        self.engine = Server(door, self.config, sinks=sinks, access_sink=self._access_log)
         self._started = False
         # Set, and then woken, by whoever wants it to stop. No Event, which a signal's handler must not
         # set: it may run in the middle of that event's own wait.
@@ -263,6 +264,8 @@ class WSGIServer:
             self.engine.watch.close()
         self.socket.close()
         self._waker.close()
+        if self._access_log is not None:
+            self._access_log.close()
         if self._path is not None:
             try:
                 os.unlink(self._path)
