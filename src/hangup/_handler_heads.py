@@ -13,7 +13,6 @@ __all__ = [
     "announced_length",
     "as_latin1",
     "check_field",
-    "check_splitting",
     "field_names",
     "server_and_date",
     "status_line",
@@ -21,7 +20,6 @@ __all__ = [
 
 #: How many names and lengths are remembered.
 REMEMBERED = 256
-_SPLITTING = frozenset("\r\n\0")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -76,15 +74,6 @@ def check_field(text: str) -> None:
     """Raise :exc:`ValueError` for a header field with control characters (RFC 9110 §5.5)."""
     if _CONTROL.search(text):
         raise ValueError(f"a header field can't contain control characters: {text!r}")
-
-
-def check_splitting(text: str) -> None:
-    """Raise :exc:`ValueError` for what would be more than one line (CWE-113).
-
-    The standard library's own handlers send the rest, too.
-    """
-    if not _SPLITTING.isdisjoint(text):
-        raise ValueError(f"a line of a head can't contain CR, LF or NUL: {text!r}")
 
 
 @functools.lru_cache(maxsize=REMEMBERED)

@@ -96,7 +96,7 @@ class LineWriter:
         thread = self._thread
         if thread is not None and thread.is_alive():
             thread.join(patience + _LOOK)
-        self._trouble.over(at_the_end=True)
+        self._trouble.end()
 
     # -- one thread
 

@@ -61,14 +61,19 @@ class Trouble:
         if isinstance(error, BaseException):
             _log.debug("%s failed", self._what, exc_info=error)
 
-    def over(self, *, at_the_end: bool = False) -> None:
+    def over(self) -> None:
         """It worked; said once, and not at once, lest one that fails now and then says so each time."""
-        if not self._failing:
-            return
+        if self._failing and time.monotonic() >= self._said_at + INTERVAL:
+            self._sum_up("%s works again; %d %s are lost")
+
+    def end(self) -> None:
+        """It is not used any more."""
+        if self._failing:
+            self._sum_up("%s has failed; %d %s are lost")
+
+    def _sum_up(self, text: str) -> None:
         with self._lock:
-            if not self._failing or not (at_the_end or time.monotonic() >= self._said_at + INTERVAL):
-                return
             self._failing = False
             total, self.count = self.count, 0
         if total:
-            _log.warning("%s works again; %d %s are lost", self._what, total, self._lost)
+            _log.warning(text, self._what, total, self._lost)

@@ -21,6 +21,7 @@ __all__ = [
     "AccessLog",
     "access_logger",
     "as_json",
+    "claim",
     "combined",
     "common",
     "log_access",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 access_logger = logging.getLogger("hangup.access")
+_parent = logging.getLogger("hangup")
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Those who did not get what they had asked for hear why, and so does the log.
@@ -148,7 +150,7 @@ class _Claim:
         self._servers = 0
         self._before = (logging.NOTSET, True)
 
-    def take(self) -> None:
+    def __enter__(self) -> None:
         """One more server."""
         with self._lock:
             self._servers += 1
@@ -161,7 +163,7 @@ class _Claim:
                 access_logger.setLevel(logging.INFO)
             access_logger.propagate = False
 
-    def give_back(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """One less."""
         with self._lock:
             self._servers -= 1
@@ -171,7 +173,8 @@ class _Claim:
                 access_logger.setLevel(level)
 
 
-_claim = _Claim()
+#: Taken by each server that writes lines, and by a command before it imports an application.
+claim = _Claim()
 
 
 class AccessLog:
@@ -185,7 +188,7 @@ class AccessLog:
         self._line = FORMATS[form]
         self._writer = LineWriter(stream, "the access log")
         self._closed = False
-        _claim.take()
+        claim.__enter__()
 
     def __call__(self, record: RequestRecord) -> None:
         logger = access_logger
@@ -202,7 +205,7 @@ class AccessLog:
         self._writer.close()
         if not self._closed:
             self._closed = True
-            _claim.give_back()
+            claim.__exit__()
 
 
 _latest_stderr: list[LineWriter] = []
@@ -219,17 +222,21 @@ def log_access(record: RequestRecord) -> None:
     """The sink that writes the access log of ``http.server``'s programs.
 
     It is one INFO line on the logger ``hangup.access``, whose ``request`` attribute is the record, if
-    the program's logging shows that; and else a line on ``sys.stderr``, where ``http.server`` writes
-    its own, unless the program has set that logger's level, or its parent's, too high for it.
+    the program's logging shows that, or has a handler for it; and else a line on ``sys.stderr``, where
+    ``http.server`` writes its own, unless the program has set that logger's level, or its parent's, too
+    high for it.
     """
-    if access_logger.isEnabledFor(logging.INFO) and access_logger.hasHandlers():
+    logger = access_logger
+    if logger.isEnabledFor(logging.INFO) and logger.hasHandlers():
         offer(common(record), record)
-    elif not access_logger.disabled and _level() <= logging.INFO:
+    elif logger.disabled or _level() > logging.INFO:
+        pass
+    elif (logger.handlers or _parent.handlers) and logger.manager.disable < logging.INFO:
+        offer(common(record), record)
+    else:
         _stderr().write(common(record) + "\n")
 
 
 def _level() -> int:
     """What a program has said of these lines on purpose: the root logger's level is about its own."""
-    parent = access_logger.parent
-    inherited = parent.level if parent is not None and parent is not logging.root else logging.NOTSET
-    return access_logger.level or inherited
+    return access_logger.level or _parent.level

@@ -10,7 +10,7 @@ import socketserver
 from typing import Any
 
 from ._connection import Connection
-from ._handler_heads import as_latin1, check_splitting
+from ._handler_heads import as_latin1, check_field
 from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, write_message
 from ._heads import unparsed
 from ._streams import AnswerStream, ClientSocket
@@ -111,7 +111,7 @@ class _Adapter(Handling):
         super().send_response_only(code, None if message is None else as_latin1(str(message)))  # type: ignore[misc]
 
     def send_header(self, keyword: str, value: Any) -> None:
-        check_splitting(f"{keyword}: {value}")
+        check_field(f"{keyword}: {value}")
         super().send_header(keyword, value)  # type: ignore[misc]
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

@@ -14,7 +14,7 @@ from ._listener import raise_descriptor_limit
 from ._loading import LoadError, load_app, print_own
 from ._logs import log_errors_to
 from ._reload import run_reloading
-from .access_log import FORMATS
+from .access_log import FORMATS, claim
 from .config import Config
 from .exceptions import ConfigError
 from .probe.command import probe_command
@@ -171,7 +171,7 @@ def serve_command(app: str, **options: Any) -> None:
         if options["reload"]:
             sys.exit(_reload(options, config))
         # Before the application is imported: it may configure logging, its own and nobody else's.
-        with log_errors_to(sys.stderr, options["log_level"].upper()):
+        with log_errors_to(sys.stderr, options["log_level"].upper()), claim:
             _serve(app, options, config)
     except (LoadError, ConfigError) as error:
         raise click.UsageError(str(error)) from None
