@@ -100,6 +100,7 @@ def test_who_writes_does_not_wait_and_what_is_lost_is_counted(
     writer = LineWriter(pipe, "the access log")
     for number in range(1000):  # 1 MB, into a pipe of 64 KiB that nobody reads.
         writer.write(f"{number:04} {'x' * 994}\n")
+    until(lambda: caplog.messages, "it is said")
     assert caplog.messages == ["the access log failed: nobody reads it, or not fast enough"]
     pipe.read_in_thread()
     until(lambda: idle(writer), "all that waited is written")

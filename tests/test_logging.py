@@ -436,6 +436,61 @@ def test_a_stderr_that_nobody_reads_stops_nobody(program: Any, tmp_path: Path) -
         os.close(writer)
 
 
+def test_a_stderr_that_nobody_reads_makes_no_access_line_wait(program: Any, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    source = OWN.replace("file=sys.stderr", "file=sys.stdout")
+    (tmp_path / "program.py").write_text(f"import os\nos.write(2, b'x' * 65536)\n{source}")
+    try:
+        started = program("program.py", stderr=writer)
+        found = until(lambda: re.search(r"http://127\.0\.0\.1:(\d+) ", started.out), "it listens")
+        for _ in range(10):
+            with Peer(("127.0.0.1", int(found[1]))) as peer:
+                assert peer.get("/fine", "Connection: close").response()[0].status == 200
+        assert started.end() == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("runner", ["hangup serve", "hangup.serve"])
+def test_one_pipe_for_both_that_nobody_reads_stops_nobody(
+    program: Any, tmp_path: Path, runner: str
+) -> None:
+    reader, writer = os.pipe()
+    sock = str(tmp_path / "sock")
+    (tmp_path / "program.py").write_text(
+        f"import hangup\nfrom a import app\nhangup.serve(app, unix={sock!r})\n"
+    )
+    args = ["-m", "hangup", "serve", "--unix", sock, "a:app"]
+    try:
+        os.write(writer, b"x" * 65000)
+        started = program(
+            *(args if runner == "hangup serve" else ["program.py"]), stdout=writer, stderr=writer
+        )
+        until((tmp_path / "sock").exists, "it listens")
+        for path in ("/fine", "/boom") * 10:
+            with Peer(sock) as peer:
+                response, _ = peer.get(path, "Connection: close").response()
+                assert response.status == (200 if path == "/fine" else 500)
+        assert started.end() == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_without_any_logging_errors_are_on_stderr_and_escaped(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(SERVE)
+    started = program(
+        "program.py", app=APP.format(configure="pass", early="").replace('"boom"', r'"b\x1b\u2028m"')
+    )
+    assert started.get("/boom") == 500
+    assert started.end() == 0
+    assert started.err.count(r"RuntimeError: b\x1b\u2028m") == 1
+    assert re.search(
+        r"^[-\d]+ [\d:,]+ ERROR hangup: the application failed on GET /boom$", started.err, re.M
+    )
+
+
 def test_what_is_logged_last_is_written_before_the_end(program: Any) -> None:
     started = program("-m", "hangup", "serve", "--port", "0", "a:app")
     with Peer(started.address) as peer:

@@ -8,6 +8,7 @@ import atexit
 import math
 import os
 import select
+import sys
 import threading
 import weakref
 from time import monotonic
@@ -15,7 +16,7 @@ from typing import Any
 
 from ._trouble import Trouble
 
-__all__ = ["PATIENCE", "ROOM", "LineWriter", "write_text"]
+__all__ = ["PATIENCE", "ROOM", "LineWriter", "stderr_writer", "write_text"]
 
 #: Characters that may wait to be written: ten thousand lines. What comes then is dropped, and counted.
 ROOM = 1 << 20
@@ -65,16 +66,15 @@ class LineWriter:
     def write(self, text: str) -> None:
         """Have ``text`` written, which ends with a line's end."""
         with self._lock:
-            if room := self._size < ROOM:
-                self._texts.append(text)
-                self._size += len(text)
-                if self._thread is not None:
-                    return
-                thread = threading.Thread(target=self._run, name="hangup-log", daemon=True)
-                self._thread = thread
-        if not room:
-            self._failed(_NOBODY_READS, 1)
-            return
+            if self._size >= ROOM:
+                self._lost += 1
+                return
+            self._texts.append(text)
+            self._size += len(text)
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, name="hangup-log", daemon=True)
+            self._thread = thread
         try:
             if _has_descriptor(self.stream):
                 thread.start()
@@ -96,7 +96,8 @@ class LineWriter:
         thread = self._thread
         if thread is not None and thread.is_alive():
             thread.join(patience + _LOOK)
-        self._trouble.end()
+        if self._thread is None:
+            self._trouble.end()
 
     # -- one thread
 
@@ -116,7 +117,7 @@ class LineWriter:
             texts, self._texts, self._size = self._texts, [], 0
             if not texts:
                 self._thread = None
-            elif self._lost:
+            elif self._lost and self._is_log:
                 texts.insert(0, f"{self._lost} lines of {self._what} are lost here\n")
                 self._lost = 0
             return texts
@@ -135,7 +136,7 @@ class LineWriter:
         else:
             if lost:
                 self._failed(_NOBODY_READS, lost)
-            else:
+            elif not self._tell_lost():
                 self._trouble.over()
 
     def _write_bytes(self, data: bytes) -> int:
@@ -149,9 +150,8 @@ class LineWriter:
             end = begin + _PIECE
             if end < len(data):
                 end = data.rfind(b"\n", begin, end) + 1 or end
-            fd = (
-                self.stream.fileno()
-            )  # Asked again: somebody may have closed it, and the number is another's.
+            # Asked again: somebody may have closed it, and the number is another's.
+            fd = self.stream.fileno()
             if not self._wait_for_room(fd):
                 return data.count(b"\n", begin)
             try:
@@ -172,6 +172,17 @@ class LineWriter:
                 return True
             if left <= 0:
                 return False
+            self._tell_lost()
+
+    def _tell_lost(self) -> bool:
+        """Whether lines were dropped.  This thread says so: whoever logs may have to wait."""
+        with self._lock:
+            lost = 0 if self._is_log else self._lost
+            if lost:
+                self._lost = 0
+        if lost:
+            self._failed(_NOBODY_READS, lost)
+        return bool(lost)
 
     def _failed(self, why: BaseException | str, count: int) -> None:
         if self._is_log:
@@ -188,6 +199,17 @@ def _has_descriptor(stream: Any) -> bool:
         return False
 
 
+_writers: "weakref.WeakSet[LineWriter]" = weakref.WeakSet()
+_latest: list[LineWriter] = []
+
+
+def stderr_writer() -> LineWriter:
+    """What writes to ``sys.stderr``, whatever that is at this moment."""
+    if not _latest or _latest[0].stream is not sys.stderr:
+        _latest[:] = [LineWriter(sys.stderr, "the log", is_log=True)]
+    return _latest[0]
+
+
 def write_text(stream: Any, text: str) -> None:
     """Write and flush; what the stream's encoding doesn't have is escaped."""
     if stream is None:
@@ -197,9 +219,6 @@ def write_text(stream: Any, text: str) -> None:
     except UnicodeEncodeError:
         stream.write(text.encode("ascii", "backslashreplace").decode("ascii"))
     stream.flush()
-
-
-_writers: "weakref.WeakSet[LineWriter]" = weakref.WeakSet()
 
 
 def _forget_all() -> None:

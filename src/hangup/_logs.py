@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ._escape import printable
-from ._line_writer import LineWriter
+from ._line_writer import LineWriter, stderr_writer
 
-__all__ = ["ErrorFormatter", "log_errors_to", "protect"]
+__all__ = ["ErrorFormatter", "has_own_handler", "log", "log_errors_to", "protect"]
 
 
 class _Protected(logging.Logger):
@@ -35,6 +35,15 @@ class _Protected(logging.Logger):
     def setLevel(self, level: int | str) -> None:  # noqa: N802
         if not _is_incidental():
             super().setLevel(level)
+
+    def hasHandlers(self) -> bool:  # noqa: N802
+        """Whether anybody listens but the last resort."""
+        logger: logging.Logger | None = self
+        while logger is not None:
+            if has_own_handler(logger):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
 
 
 def _is_incidental() -> bool:
@@ -57,8 +66,26 @@ def protect(name: str) -> logging.Logger:
     return logger
 
 
+class _LastResort(logging.Handler):
+    """What :data:`logging.lastResort` does where no logging is set up, and without waiting."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not log.hasHandlers():
+            stderr_writer().write(self.format(record) + "\n")
+
+    def close(self) -> None:
+        """Nothing: :mod:`logging.config` closes all handlers that there are, not only its own."""
+
+
+_last_resort = _LastResort(logging.WARNING)
+
+
+def has_own_handler(logger: logging.Logger) -> bool:
+    """Whether somebody has put a handler there."""
+    return any(handler is not _last_resort for handler in logger.handlers)
+
+
 log = protect("hangup")
-protect("hangup.access")
 
 
 class ErrorFormatter(logging.Formatter):
@@ -114,3 +141,7 @@ def log_errors_to(stream: TextIO | None, level: str) -> Iterator[None]:
         level_before, log.propagate = before
         log.setLevel(level_before)
         writer.close()
+
+
+_last_resort.setFormatter(ErrorFormatter())
+log.addHandler(_last_resort)

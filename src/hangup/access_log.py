@@ -7,13 +7,13 @@ by surprise, and none is lost to an encoding.
 import datetime as dt
 import json
 import logging
-import sys
 import threading
 import time
 from typing import Any, TextIO
 
 from ._escape import escaped
-from ._line_writer import LineWriter
+from ._line_writer import LineWriter, stderr_writer
+from ._logs import has_own_handler, log, protect
 from .records import Outcome, RequestRecord
 
 __all__ = [
@@ -28,8 +28,7 @@ __all__ = [
     "offer",
 ]
 
-access_logger = logging.getLogger("hangup.access")
-_parent = logging.getLogger("hangup")
+access_logger = protect("hangup.access")
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Those who did not get what they had asked for hear why, and so does the log.
@@ -128,7 +127,7 @@ class _OwnHandler(logging.Handler):
     """
 
     def emit(self, entry: logging.LogRecord) -> None:
-        writer = entry.__dict__.get("writer") or _stderr()
+        writer = entry.__dict__.get("writer") or stderr_writer()
         writer.write(entry.getMessage() + "\n")
 
     def close(self) -> None:
@@ -208,16 +207,6 @@ class AccessLog:
             claim.__exit__()
 
 
-_latest_stderr: list[LineWriter] = []
-
-
-def _stderr() -> LineWriter:
-    """What writes to ``sys.stderr``, whatever that is at this moment."""
-    if not _latest_stderr or _latest_stderr[0].stream is not sys.stderr:
-        _latest_stderr[:] = [LineWriter(sys.stderr, "the access log")]
-    return _latest_stderr[0]
-
-
 def log_access(record: RequestRecord) -> None:
     """The sink that writes the access log of ``http.server``'s programs.
 
@@ -231,12 +220,12 @@ def log_access(record: RequestRecord) -> None:
         offer(common(record), record)
     elif logger.disabled or _level() > logging.INFO:
         pass
-    elif (logger.handlers or _parent.handlers) and logger.manager.disable < logging.INFO:
+    elif (logger.handlers or has_own_handler(log)) and logger.manager.disable < logging.INFO:
         offer(common(record), record)
     else:
-        _stderr().write(common(record) + "\n")
+        stderr_writer().write(common(record) + "\n")
 
 
 def _level() -> int:
     """What a program has said of these lines on purpose: the root logger's level is about its own."""
-    return access_logger.level or _parent.level
+    return access_logger.level or log.level
