@@ -6,6 +6,7 @@ CWE-113: a CR LF in a reason, a field or a server's name would begin another fie
 import http.client
 import http.server
 import io
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -34,6 +35,7 @@ TEXT = st.text(
 many = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 SENT_ALWAYS = {"server", "date", "connection", "content-type", "content-length", "transfer-encoding"}
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
@@ -148,7 +150,8 @@ def test_the_message_and_the_explanation_of_an_error(handing: Any) -> None:
     @example("Ärger \u2603", "\ud800")
     def check(message: str, explain: str) -> None:
         got = handing(lambda handler: handler.send_error(404, message, explain))
-        assert assert_one_response(got).status == 404
+        # hangup's own handler refuses what would split a line; a stock one's is replaced.
+        assert assert_one_response(got).status in ((404, 500) if CONTROL.search(message) else (404,))
 
     check()
 

@@ -133,6 +133,22 @@ def test_a_log_says_in_itself_how_much_of_it_is_lost(
     assert not caplog.records
 
 
+def test_what_is_to_be_prompt_is_there_when_write_returns_if_there_is_room(pipe: Pipe) -> None:
+    writer = LineWriter(pipe, "the log", is_log=True, prompt=True)
+    for number in range(100):
+        writer.write(f"{number}\n")
+        assert idle(writer)
+        assert os.read(pipe.reader, 100) == f"{number}\n".encode()
+    for number in range(100):  # Not for ever.
+        writer.write(f"{number} {'x' * 995}\n")
+    writer.write("last\n")
+    pipe.read_in_thread()
+    writer.close(PATIENCE)
+    *lines, last = pipe.read_to_end()
+    assert [int(line.split()[0]) for line in lines] == list(range(100))
+    assert last == "last"
+
+
 def test_closing_does_not_wait_for_ever(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
     writer = LineWriter(pipe, "the access log")
     for _ in range(200):

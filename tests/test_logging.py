@@ -487,7 +487,7 @@ def test_without_any_logging_errors_are_on_stderr_and_escaped(program: Any, tmp_
     assert started.end() == 0
     assert started.err.count(r"RuntimeError: b\x1b\u2028m") == 1
     assert re.search(
-        r"^[-\d]+ [\d:,]+ ERROR hangup: the application failed on GET /boom$", started.err, re.M
+        r"^[-\d]+ [\d:,]+ ERROR hangup: the application failed on GET /boom$", started.err, re.MULTILINE
     )
 
 

@@ -1,6 +1,7 @@
 """Text from the wire, or from a program, made fit for one line: of a log, or of a response's head."""
 
 import re
+import unicodedata
 
 __all__ = ["escaped", "one_line", "printable"]
 
@@ -32,10 +33,10 @@ def printable(text: str, keep: str = "") -> str:
         return text
     return "".join(
         each
-        if each.isprintable() or each in keep
-        else each.encode("ascii", "backslashreplace").decode("ascii")
-        if each > "\x7e"
+        if each.isprintable() or each in keep or unicodedata.category(each) == "Zs"
         else f"\\x{ord(each):02x}"
+        if each < "\x80"
+        else each.encode("ascii", "backslashreplace").decode("ascii")
         for each in text
     )
 

@@ -41,12 +41,15 @@ class LineWriter:
     for it is the log itself: how many are lost is said in it, where they are missing.
 
     Any thread calls ``write``, which does not wait: a thread runs while there is something to write.  To
-    a stream without a descriptor, in memory say, the caller writes itself.  ``_lock`` guards ``_texts``,
+    a stream without a descriptor, in memory say, the caller writes itself; and, if the lines are to be
+    ``prompt``, wherever there is room at once: they are few, or the last word of a program that is
+    killed the next moment.  ``_lock`` guards ``_texts``,
     ``_size``, ``_lost`` and ``_thread``; nothing is called while it is held.
     """
 
-    def __init__(self, stream: Any, what: str, *, is_log: bool = False) -> None:
+    def __init__(self, stream: Any, what: str, *, is_log: bool = False, prompt: bool = False) -> None:
         self.stream = stream
+        self._prompt = prompt
         self._what = what
         self._is_log = is_log
         # Until when the thread may wait for a reader; set once, before the event.
@@ -76,10 +79,10 @@ class LineWriter:
             thread = threading.Thread(target=self._run, name="hangup-log", daemon=True)
             self._thread = thread
         try:
-            if _has_descriptor(self.stream):
-                thread.start()
-            else:
+            if not _has_descriptor(self.stream):
                 self._run()
+            elif not (self._prompt and self._write_at_once()):
+                thread.start()
         except RuntimeError:  # There is no room for a thread, or the interpreter ends.
             self._run()
 
@@ -98,6 +101,28 @@ class LineWriter:
             thread.join(patience + _LOOK)
         if self._thread is None:
             self._trouble.end()
+
+    def _write_at_once(self) -> bool:
+        """Write what waits, if that is little and doesn't block; True if nothing waits any more."""
+        try:
+            if not _has_room(self.stream.fileno(), 0.0):
+                return False
+        except (OSError, ValueError):
+            return False  # It has been closed: the thread will find out, and say so.
+        with self._lock:
+            if self._lost or self._size > _PIECE // 4:  # In bytes it may be four times as much.
+                return False
+            texts, self._texts, self._size = self._texts, [], 0
+        try:
+            self._write(texts)
+        except BaseException:  # Ctrl-C
+            self._thread = None
+            raise
+        with self._lock:
+            if self._texts:
+                return False
+            self._thread = None
+            return True
 
     # -- one thread
 
@@ -164,11 +189,9 @@ class LineWriter:
 
     def _wait_for_room(self, fd: int) -> bool:
         """Until something can be written, but not for long after :meth:`close`."""
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
         while True:
             left = self._until - monotonic()
-            if poll.poll(1000 * max(0.0, min(left, _LOOK))):
+            if _has_room(fd, max(0.0, min(left, _LOOK))):
                 return True
             if left <= 0:
                 return False
@@ -192,6 +215,12 @@ class LineWriter:
             self._trouble.failed(why, count)
 
 
+def _has_room(fd: int, timeout: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(1000 * timeout))
+
+
 def _has_descriptor(stream: Any) -> bool:
     try:
         return int(stream.fileno()) >= 0
@@ -206,7 +235,7 @@ _latest: list[LineWriter] = []
 def stderr_writer() -> LineWriter:
     """What writes to ``sys.stderr``, whatever that is at this moment."""
     if not _latest or _latest[0].stream is not sys.stderr:
-        _latest[:] = [LineWriter(sys.stderr, "the log", is_log=True)]
+        _latest[:] = [LineWriter(sys.stderr, "the log", is_log=True, prompt=True)]
     return _latest[0]
 
 

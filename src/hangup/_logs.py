@@ -127,7 +127,7 @@ def log_errors_to(stream: TextIO | None, level: str) -> Iterator[None]:
 
     A stream that nobody reads stops nobody: see :class:`~hangup._line_writer.LineWriter`.
     """
-    writer = LineWriter(stream, "the error log", is_log=True)
+    writer = LineWriter(stream, "the error log", is_log=True, prompt=True)
     handler = _ErrorHandler(writer)
     handler.setFormatter(ErrorFormatter())
     before = log.level, log.propagate

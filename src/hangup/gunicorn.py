@@ -200,7 +200,8 @@ def _shield(log: Any) -> None:
     for logger, what in ((log.error_log, "the error log"), (log.access_log, "the access log")):
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
-                handler.stream = LineWriter(handler.stream, what, is_log=logger is log.error_log)
+                errors = logger is log.error_log
+                handler.stream = LineWriter(handler.stream, what, is_log=errors, prompt=errors)
             elif logger is log.access_log:
                 handler.handleError = _quietly(what)
 

@@ -14,7 +14,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ._escape import escaped, one_line
+from ._escape import escaped
 from ._handler_heads import (
     announced_length,
     as_latin1,
@@ -266,14 +266,6 @@ class BaseHTTPRequestHandler(Handling, _Stock):
 
     # -- its answer
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer with an error, and log it.
-
-        ``message`` and ``explain`` may have any characters, as a client's own words do: what can't be in
-        the status line is replaced there.
-        """
-        super().send_error(code, None if message is None else one_line(str(message)), explain)
-
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin an answer: status line, ``Server`` and ``Date``; calls ``log_request``."""
         if self._own_log:
@@ -367,6 +359,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             exchange = connection.exchange
             if exchange is not None and exchange.status >= 200:
                 self._settle(connection, exchange)
+        else:
+            self._length = None  # Nobody else does; the next answer has its own.
         if self.request_version != "HTTP/0.9":
             self._headers_buffer.append(b"\r\n")
             self.flush_headers()
