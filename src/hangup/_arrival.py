@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._ending import Ending, State, has_begun
 from ._exchange import Exchange
-from ._heads import Request, unparsed
+from ._heads import Request, unfinished, unparsed
 from ._streams import ClientSocket
 from .exceptions import BadRequest
 from .records import Outcome, Phase
@@ -108,7 +108,7 @@ class Arrival(Ending):
     def _guess(self, received: bytes) -> Request:
         """What is known of a request that somebody else will parse, or that is refused."""
         if not self._raw:
-            return unparsed(b"", "HEAD" if received.lstrip(b"\r\n").startswith(b"HEAD ") else "")
+            return unfinished(received)
         words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split()
         return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
 
@@ -182,7 +182,7 @@ class Arrival(Ending):
             exchange.phase = exchange.left_phase = Phase.BODY
             return exchange
         if self.wire.body_ended and has_begun(self.wire.buffer):
-            exchange = Exchange(unparsed(self.wire.buffer))
+            exchange = Exchange(unfinished(self.wire.buffer))
             exchange.phase = exchange.left_phase = Phase.HEAD
             return exchange
         return None

@@ -248,7 +248,7 @@ class Connection(Remainder):
         self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
     ) -> None:
         head, body = plain_answer(status, reason, *fields)
-        exchange.status = status
+        exchange.status, exchange.reason = status, reason
         exchange.head_out = len(head)
         try:
             exchange.out = self._send_now(head if exchange.is_for_head else head + body)

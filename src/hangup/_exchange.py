@@ -52,6 +52,7 @@ class Exchange:
         "outcome",
         "phase",
         "ready_at",
+        "reason",
         "reported",
         "request",
         "started_at",
@@ -85,6 +86,8 @@ class Exchange:
         #: The handling thread's name, if its owner has told.
         self.thread = ""
         self.answer_fields: tuple[tuple[str, str], ...] = ()
+        #: Why it is refused, where it is.
+        self.reason = ""
         #: What was asked for, as far as that is known.
         self.request = request
 
@@ -215,6 +218,7 @@ class Exchange:
             self.thread or threading.current_thread().name,
             request.fields.items,
             self.answer_fields,
+            self.reason,
         )
 
     def _final_phase(self, outcome: Outcome) -> Phase:

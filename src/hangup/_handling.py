@@ -6,11 +6,14 @@ written about a request: by the access log, or by the program.
 
 import functools
 import http.server
+import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._escape import printable
+from ._line_writer import write_text
 from ._peer import ClientState
 from ._streams import AnswerStream
 from .client import Client
@@ -31,6 +34,7 @@ __all__ = [
     "program_logs",
     "reported_status",
     "shown_client",
+    "write_message",
 ]
 
 _Stock = http.server.BaseHTTPRequestHandler
@@ -249,6 +253,19 @@ def reported_status(connection: "Connection", code: Any) -> Any:
     if peer.state is not ClientState.GONE and peer.left_at <= exchange.started_at:
         return code
     return CLIENT_CLOSED_REQUEST
+
+
+def write_message(handler: Any, text: str) -> None:
+    """What ``http.server``'s ``log_message`` does, on each Python, and whatever ``sys.stderr`` is.
+
+    At once, as there: a program's own words come in the order in which it says them.
+    """
+    when, who = handler.log_date_time_string(), handler.address_string()
+    try:
+        text = printable(text.replace("\\", "\\\\"))
+        write_text(sys.stderr, f"{who} - - [{when}] {text}\n")
+    except (OSError, ValueError):
+        pass  # It is closed, or nobody is behind it: that costs no client its answer.
 
 
 def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) -> None:

@@ -21,7 +21,7 @@ import httptools
 from .config import Config
 from .exceptions import BadRequest
 
-__all__ = ["CHUNKED", "Fields", "Heads", "Request", "unparsed"]
+__all__ = ["CHUNKED", "Fields", "Heads", "Request", "unfinished", "unparsed"]
 
 #: The ``Fields.length`` of a chunked body.
 CHUNKED = -1
@@ -42,6 +42,7 @@ _REQUEST_LINE_BEGINS = re.compile(rb"%s(?: %s)?" % (_TOKEN, _IN_TARGET))
 _FROM_METHOD = re.compile(rb"(?:%s)?(?: %s)?" % (_TOKEN, _IN_TARGET))
 _FROM_TARGET = re.compile(_IN_TARGET)
 _FROM_VERSION = re.compile(_IN_VERSION)
+_METHOD = re.compile(_TOKEN.decode())
 _VERSION = re.compile(r"HTTP/\d\.\d")
 # White space behind a value (RFC 9112 §5.1), but not a line of nothing else.
 _TABS_BEHIND = re.compile(rb"(?<=[^\s])[ \t]+(?=\r\n)")
@@ -108,6 +109,19 @@ class Request:
 def unparsed(head: bytes, method: str = "", target: str = "", protocol: str = "") -> Request:
     """A request of which only so much is known, for its record."""
     return Request(head, method, target, protocol, _NO_FIELDS)
+
+
+def unfinished(received: bytes) -> Request:
+    """A request that has not all come, or that is refused: its line, as far as it came, for its record.
+
+    What is no request line is the target alone, without a method.
+    """
+    line = received.lstrip(b"\r\n")[:_LONG].partition(b"\n")[0].removesuffix(b"\r").decode("latin-1")
+    words = line.split(" ", 2)
+    if not _METHOD.fullmatch(words[0]):
+        return Request(received, "", line, "", _NO_FIELDS)
+    method, target, protocol = [*words, "", ""][:3]
+    return Request(received, method, target, protocol, _NO_FIELDS)
 
 
 class _Sink:

@@ -248,6 +248,7 @@ class TLSConnection(Connection):
         exchange = Exchange(unparsed(b""))
         head, body = plain_answer(refusal.status, refusal.reason)
         exchange.status, exchange.head_out = refusal.status, len(head)
+        exchange.reason = refusal.reason
         try:
             exchange.out = _send(self.sock, head + body, DONTWAIT)
         except OSError:

@@ -19,6 +19,7 @@ from ._exchange import Exchange
 from ._heads import Heads
 from ._listener import Accept, Listener, room
 from ._poller import READABLE, InertPoller, Poller, is_established
+from ._trouble import Trouble
 from .config import Config
 from .records import RequestRecord
 
@@ -112,6 +113,7 @@ class Watch:
         self.access_sink: Callable[[RequestRecord], None] | None = None
         #: Whether anybody wants to know of requests: a record costs half a microsecond.
         self.is_told = True
+        self._troubles: dict[int, Trouble] = {}
         self.on_closed: Callable[[Any], None] | None = None
         #: Does the program write its own log? Then what never reached a handler is not in it.
         self.program_logs = False
@@ -372,16 +374,20 @@ class Watch:
     def tell(self, record: RequestRecord, exchange: Exchange) -> None:
         """A request has ended: its record goes to all who want to know."""
         for sink in self.sinks:
-            try:
-                sink(record)
-            except Exception:
-                _log.exception("a sink failed on %r", record)
+            self._call(sink, "a sink", record)
         told_by_program = exchange.reported or (self.program_logs and not exchange.started_at)
         if self.access_sink is not None and not told_by_program:
-            try:
-                self.access_sink(record)
-            except Exception:
-                _log.exception("the access log failed on %r", record)
+            self._call(self.access_sink, "the access log", record)
+
+    def _call(self, sink: Callable[[RequestRecord], None], what: str, record: RequestRecord) -> None:
+        """One that fails costs nobody anything, and the log a line now and then, without the record."""
+        try:
+            sink(record)
+        except Exception as error:
+            self._troubles.setdefault(id(sink), Trouble(what, "records")).failed(error)
+        else:
+            if self._troubles and (trouble := self._troubles.get(id(sink))) is not None:
+                trouble.over()
 
     def drain(self, patience: float = 0.0) -> None:
         """Accept nothing more, close what is idle, and end when the last request has ended.

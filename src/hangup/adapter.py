@@ -11,7 +11,15 @@ import sys
 from typing import Any
 
 from ._connection import Connection
-from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, shown_client
+from ._handler_heads import as_latin1, check_field
+from ._handling import (
+    BEING_MADE,
+    ClientOfRequest,
+    Handling,
+    log_request,
+    shown_client,
+    write_message,
+)
 from ._heads import unparsed
 from ._streams import AnswerStream, ClientSocket
 from .handler import BaseHTTPRequestHandler
@@ -150,7 +158,17 @@ class _Adapter(Handling):
     def send_response_only(self, code: int, message: str | None = None) -> None:
         if self._hangup is not None and self._hangup.exchange is not None:
             self._hangup.exchange.status = int(code)
-        super().send_response_only(code, message)  # type: ignore[misc]
+        super().send_response_only(code, None if message is None else as_latin1(str(message)))  # type: ignore[misc]
+
+    def send_header(self, keyword: str, value: Any) -> None:
+        check_field(f"{keyword}: {value}")
+        super().send_header(keyword, value)  # type: ignore[misc]
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        if self._program().log_message is _Stock.log_message:
+            write_message(self, format % args)
+        else:
+            super().log_message(format, *args)  # type: ignore[misc]
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         log_request(self, super().log_request, code, size)  # type: ignore[misc]

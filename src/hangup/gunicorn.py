@@ -20,18 +20,25 @@ import itertools
 import logging
 import os
 import select
+import sys
 import time
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from gunicorn.glogging import SafeAtoms
 from gunicorn.http.wsgi import WSGIErrorsWrapper
 from gunicorn.sock import ssl_context
 from gunicorn.workers import base
 
 from ._connection import Connection
 from ._environ import environ_fields
+from ._escape import escaped
+from ._line_writer import LineWriter
+from ._logs import protect
 from ._tls import check_context
+from ._trouble import Trouble
+from .access_log import access_logger, common, offer
 from .config import Config
 from .records import RequestRecord
 from .server import Server
@@ -45,6 +52,25 @@ _App = Callable[..., Iterable[bytes]]
 # Seconds between two signs of life; gunicorn's time-out is in whole seconds.
 _HEARTBEAT = 1.0
 _UNHEARD_HOOKS = ("pre_request", "post_request")
+
+
+for _name in ("gunicorn.error", "gunicorn.access"):
+    protect(_name)
+
+# gunicorn's own handlers, as they stand on hangup's logger.
+_lent: list[logging.Handler] = []
+
+
+class _Atoms(SafeAtoms):  # type: ignore[misc]
+    """The parts of a line of gunicorn's access log; no text from the wire gets there as it is."""
+
+    def __init__(self, atoms: dict[str, Any]) -> None:
+        dict.__init__(self)
+        for key, value in atoms.items():
+            self[key] = escaped(value) if isinstance(value, str) else value
+
+    def __repr__(self) -> str:
+        return "<the parts of a line, which may be secret>"
 
 
 class _Door(WSGIDoor):
@@ -79,12 +105,14 @@ class Worker(base.Worker):  # type: ignore[misc]
         for name in _UNHEARD_HOOKS:
             if cfg.settings[name].get() is not cfg.settings[name].default:
                 log.warning("%s is not called by hangup.gunicorn.Worker", name)
+        _log_to(log.error_log)  # Before the application is imported, here or in a worker.
 
     def run(self) -> None:
         """Serve until gunicorn says otherwise; then finish what is in progress."""
-        _log_to(self.log.error_log)
+        _shield(self.log)
         app = _behind_proxy(self.wsgi, self.cfg)
-        sink = self._log_access if _logs_access(self.cfg, self.log) else None
+        told = _logs_access(self.cfg, self.log) or access_logger.handlers
+        sink = self._log_access if told else None
         engine = Server(_Door(self, app), _config(self.cfg), access_sink=sink)
         for sock in self.sockets:
             engine.listen(sock.sock)
@@ -130,6 +158,8 @@ class Worker(base.Worker):  # type: ignore[misc]
         )
         request = SimpleNamespace(headers=record.fields)
         self.log.access(answer, request, environ, dt.timedelta(seconds=record.took))
+        if access_logger.handlers:
+            offer(common(record), record)
 
 
 def _logs_access(cfg: Any, log: Any) -> bool:
@@ -141,11 +171,44 @@ def _logs_access(cfg: Any, log: Any) -> bool:
 
 
 def _log_to(error_log: logging.Logger) -> None:
-    """What hangup has to say goes where gunicorn's own errors go."""
+    """What hangup has to say goes where gunicorn's own errors go.
+
+    Once more when gunicorn is configured anew.  If an application has said meanwhile that it goes
+    somewhere else, it does.
+    """
     ours = logging.getLogger("hangup")
-    ours.handlers = error_log.handlers
-    ours.propagate = False
+    if _lent and not [handler for handler in _lent if handler in ours.handlers]:
+        return
+    for handler in _lent:
+        ours.removeHandler(handler)
+    _lent[:] = error_log.handlers
+    for handler in _lent:
+        ours.addHandler(handler)
+    ours.propagate = access_logger.propagate = False
     ours.setLevel(error_log.level)
+    access_logger.setLevel(logging.INFO)
+
+
+def _shield(log: Any) -> None:
+    """Have a worker's logs stop nobody, and show nothing but what they are for.
+
+    What its clients send is escaped; a log that nobody reads, or that can't be written, costs no
+    request, and what is said of it holds no header fields.
+    """
+    if getattr(log, "atoms_wrapper_class", None) is SafeAtoms:
+        log.atoms_wrapper_class = _Atoms
+    for logger, what in ((log.error_log, "the error log"), (log.access_log, "the access log")):
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                errors = logger is log.error_log
+                handler.stream = LineWriter(handler.stream, what, is_log=errors, prompt=errors)
+            elif logger is log.access_log:
+                handler.handleError = _quietly(what)
+
+
+def _quietly(what: str) -> Callable[[logging.LogRecord], None]:
+    trouble = Trouble(what, "lines")
+    return lambda _record: trouble.failed(sys.exc_info()[1] or "unknown")
 
 
 def _config(cfg: Any) -> Config:

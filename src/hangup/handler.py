@@ -14,8 +14,10 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._escape import escaped
 from ._handler_heads import (
     announced_length,
+    as_latin1,
     check_field,
     field_names,
     server_and_date,
@@ -29,6 +31,7 @@ from ._handling import (
     of_the_engine,
     reported_status,
     shown_client,
+    write_message,
 )
 from ._lazy import LazyFields, LazyLine, LazyStream
 from ._peer import ClientState
@@ -348,7 +351,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
                 exchange.status = 0
             if connection.keep_open and not self.close_connection:
                 request = exchange.request
-                _log.error("the handler of %s %s %s", request.method, request.target, fault)
+                what = escaped(f"{request.method} {request.target}")
+                _log.error("the handler of %s %s", what, fault)
         self.close_connection = True
 
     def _refuse(self, refusal: "BadRequest") -> None:
@@ -357,6 +361,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         assert connection is not None
         assert connection.exchange is not None
         connection.exchange.outcome = Outcome.REFUSED
+        connection.exchange.reason = refusal.reason
         connection.keep_open = False
         self.command = "HEAD" if connection.exchange.is_for_head else ""
         self.path = self.requestline = ""
@@ -376,13 +381,13 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             else:
                 self.log_request(code)
         self.send_response_only(code, message)
-        server, date = self.version_string(), self.date_time_string()
+        server, date = str(self.version_string()), str(self.date_time_string())
         if not self._own_fields:
             if self.request_version != "HTTP/0.9":
                 self._headers_buffer.append(server_and_date(server, date))
         else:
-            self.send_header("Server", server)
-            self.send_header("Date", date)
+            self.send_header("Server", as_latin1(server))
+            self.send_header("Date", as_latin1(date))
 
     def send_response_only(self, code: int, message: str | None = None) -> None:
         """The status line alone.  Raises :exc:`ValueError` for a status without three digits."""
@@ -417,9 +422,16 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if buffer is None:
             buffer = self._headers_buffer = []
         if name == "content-length":
+            length = announced_length(value)
+            if length is None:
+                return  # Clients differ in what they make of it.
             if self._length is None:
-                self._length = announced_length(value)
+                self._length = length
                 self._length_line = line
+            elif self._length != _CHUNKED:
+                if self._length != length:
+                    raise ValueError(f"two Content-Lengths: {self._length} and {length} bytes")
+                return
         elif name == "connection":
             if self._hear(str(value)):
                 return
@@ -458,6 +470,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             exchange = connection.exchange
             if exchange is not None and exchange.status >= 200:
                 self._settle(connection, exchange)
+        else:
+            self._length = None  # Nobody else does; the next answer has its own.
         if self.request_version != "HTTP/0.9":
             self._headers_buffer.append(b"\r\n")
             self.flush_headers()
@@ -538,6 +552,14 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def address_string(self) -> str:
         """The client's host; ``-`` on a unix socket, where it has none."""
         return shown_client(self.client_address)
+
+    @of_the_engine
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write a line to ``sys.stderr``, as ``http.server`` does; to be overridden.
+
+        Nothing that a client has sent reaches it raw.
+        """
+        write_message(self, format % args)
 
     @of_the_engine
     def log_request(self, code: Any = "-", size: Any = "-") -> None:

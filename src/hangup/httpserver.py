@@ -29,10 +29,11 @@ from ._http_door import HTTPDoor, take_over
 from ._steps import Steps
 from ._streams import ClientSocket
 from ._tls import ContextOf, say_goodbye
+from .access_log import log_access
 from .adapter import is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
-from .records import RequestRecord, log_access
+from .records import RequestRecord
 from .server import Server, shown, tune_listener
 
 __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]

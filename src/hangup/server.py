@@ -283,6 +283,8 @@ class Server:
         if exchange is None:
             return
         exchange.outcome = outcome
+        if outcome is not Outcome.FAILED:
+            exchange.reason = reason
         # In this order: once the head is back, the pacer can't send it any more.
         connection.take_back()
         if exchange.answer_began:

@@ -16,6 +16,7 @@ from ._answer import Answer, FileWrapper, WSGIError
 from ._answer_heads import AnswerHead, answer_head
 from ._connection import Connection
 from ._environ import environ_of
+from ._escape import escaped
 from ._heads import Request
 from ._input import open_input
 from ._plain_answer import http_date
@@ -136,7 +137,7 @@ class WSGIDoor:
         """The application raised: its traceback goes to the log."""
         exchange = connection.exchange
         request = exchange.request if exchange is not None else None
-        what = f"{request.method} {request.target}" if request is not None else "a request"
+        what = escaped(f"{request.method} {request.target}") if request is not None else "a request"
         _log.error("the application failed on %s", what, exc_info=error)
 
     def closed(self, connection: Connection) -> None:

@@ -17,9 +17,10 @@ from typing import Any, Self
 
 from ._poller import Waker
 from ._tls import Certificate, ContextOf, check_context
+from .access_log import FORMATS, AccessLog
 from .config import Config
 from .exceptions import ConfigError
-from .records import FORMATS, AccessLog, RequestRecord
+from .records import RequestRecord
 from .server import Server, shown, tune_listener
 from .wsgi import WSGIDoor
 
@@ -204,10 +205,12 @@ class WSGIServer:
         self._path = unix if fd is None else None
         self._file = None if self._path is None else file_identity(self._path)
         tune_listener(self.socket, self.config)
-        log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
         door = WSGIDoor(app, context_of=context_of)
+        self._access_log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
         # Made when it starts: a program may fork before that, and each child then has its own.
-        self._new_engine = functools.partial(Server, door, self.config, sinks=sinks, access_sink=log)
+        self._new_engine = functools.partial(
+            Server, door, self.config, sinks=sinks, access_sink=self._access_log
+        )
         self.engine: Server | None = None
         self._started = False
         # Set, and then woken, by whoever wants it to stop. No Event, which a signal's handler must not
@@ -290,6 +293,8 @@ class WSGIServer:
         self.socket.close()
         if self._waker is not None:
             self._waker.close()
+        if self._access_log is not None:
+            self._access_log.close()
         if self._path is not None and not (engine is not None and engine.watch.forked):
             unlink_own(self._path, self._file)
             self._path = None
