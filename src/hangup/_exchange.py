@@ -4,7 +4,7 @@ import math
 import threading
 from http import HTTPStatus
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._heads import Request
 from ._peer import ClientState, Peer
@@ -43,6 +43,7 @@ class Exchange:
         "body_in",
         "continued",
         "ended_at",
+        "environ",
         "fin_late",
         "head_out",
         "known_client",
@@ -84,6 +85,8 @@ class Exchange:
         self.answer_fields: tuple[tuple[str, str], ...] = ()
         #: What was asked for, as far as that is known.
         self.request = request
+        #: What its application was given, and what it put there, if a front door keeps that for the log.
+        self.environ: dict[str, Any] | None = None
 
     def start(self, connection: "Sender") -> None:
         """A thread takes the request up, and this context is the request's from now on."""
@@ -196,6 +199,7 @@ class Exchange:
             self.thread or threading.current_thread().name,
             request.fields.items,
             self.answer_fields,
+            self.environ,
         )
 
     def _final_phase(self, outcome: Outcome) -> Phase:

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 __all__ = [
     "CLIENT_CLOSED_REQUEST",
@@ -61,7 +61,8 @@ class RequestRecord(NamedTuple):
     what the log says (499 for a client that left before its answer began), 0 where there is none.
     ``bytes_in`` and ``bytes_out`` count heads and bodies, ``body_out`` the answer's body alone.
     ``fields`` are the request's header fields, where hangup has parsed it; ``answer_fields`` those that
-    a WSGI application gave its answer.
+    a WSGI application gave its answer.  ``environ`` is that application's, with what it has put there,
+    under gunicorn alone, whose log formats ask for it.
     """
 
     client: str
@@ -82,6 +83,7 @@ class RequestRecord(NamedTuple):
     thread: str
     fields: tuple[tuple[str, str], ...] = ()
     answer_fields: tuple[tuple[str, str], ...] = ()
+    environ: dict[str, Any] | None = None
 
     def field(self, name: str) -> str:
         """The value of the request's field of that name, in lower case; ``""`` if it has none."""
@@ -138,7 +140,7 @@ def as_json(record: RequestRecord) -> str:
         **{
             name: round(value, 6) if isinstance(value, float) else value
             for name, value in record._asdict().items()
-            if name not in ("began", "outcome", "phase", "fields", "answer_fields")
+            if name not in ("began", "outcome", "phase", "fields", "answer_fields", "environ")
         },
         "outcome": record.outcome.value,
         "phase": record.phase.value,

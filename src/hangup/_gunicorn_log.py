@@ -1,0 +1,105 @@
+"""gunicorn's logs, with what hangup has to say: its own access log line by line, and its error log."""
+
+import datetime as dt
+import http
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from gunicorn.glogging import Logger
+from gunicorn.http import wsgi
+
+from ._environ import environ_fields
+from ._exchange import Exchange
+from .records import CLIENT_CLOSED_REQUEST, RequestRecord
+
+__all__ = ["access_sink", "log_to", "response_of"]
+
+
+class _ToGunicorn(logging.Handler):
+    """Hands each record to a gunicorn logger's own methods.
+
+    A ``logger_class`` may do anything with a line: count it (statsd), write JSON.
+    """
+
+    def __init__(self, log: Any) -> None:
+        super().__init__()
+        self._gunicorn = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            say = getattr(self._gunicorn, record.levelname.lower(), self._gunicorn.info)
+            say("%s", record.getMessage(), exc_info=record.exc_info)
+        except Exception:
+            self.handleError(record)
+
+
+def log_to(log: Any) -> None:
+    """What hangup has to say goes where gunicorn's own errors go."""
+    ours = logging.getLogger("hangup")
+    ours.handlers = [_ToGunicorn(log)]
+    ours.propagate = False
+    ours.disabled = False  # which an application's own logging configuration may have done to it
+    ours.setLevel(getattr(log, "loglevel", logging.INFO))
+
+
+def access_sink(log: Any) -> Callable[[RequestRecord], None] | None:
+    """The sink that fills gunicorn's access log, in gunicorn's own format; None if nobody reads it."""
+    if type(log).access is Logger.access and not log.access_log_enabled:
+        return None
+
+    def log_access(record: RequestRecord) -> None:
+        environ = _unstarted(record) if record.environ is None else record.environ.copy()
+        response = response_with(record.status, record.answer_fields, record.body_out)
+        request = SimpleNamespace(
+            headers=[(name.upper(), value) for name, value in record.fields],
+            method=record.method,
+            uri=record.target,
+        )
+        log.access(response, request, environ, dt.timedelta(seconds=record.took))
+
+    return log_access
+
+
+def response_of(exchange: Exchange) -> Any:
+    """A response as gunicorn's hooks find it, of a request that has been handled."""
+    sent = max(0, exchange.out - exchange.head_out)
+    return response_with(exchange.status, exchange.answer_fields, sent)
+
+
+def response_with(status: int, fields: tuple[tuple[str, str], ...], sent: int) -> Any:
+    """What hooks and loggers look at in gunicorn's Response."""
+    lengths = [value for name, value in fields if name.lower() == "content-length"]
+    return SimpleNamespace(
+        status=f"{status} {_phrase(status)}".rstrip() if status else None,
+        status_code=status or None,
+        headers=list(fields),
+        headers_sent=bool(status),
+        response_length=int(lengths[0]) if lengths else None,
+        sent=sent,
+        version=wsgi.SERVER,
+    )
+
+
+def _phrase(status: int) -> str:
+    if status == CLIENT_CLOSED_REQUEST:
+        return "Client Closed Request"
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _unstarted(record: RequestRecord) -> dict[str, Any]:
+    """What is known of a request that no application has seen."""
+    path, _, query = record.target.partition("?")
+    return {
+        "REMOTE_ADDR": record.client,
+        "REQUEST_METHOD": record.method,
+        "RAW_URI": record.target,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_PROTOCOL": record.protocol,
+        **environ_fields(record.fields),
+    }
