@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from ._streams import RequestStream
+from .exceptions import ClientDisconnected
+from .records import Phase
 
 if TYPE_CHECKING:
     from ._connection import Connection
@@ -68,9 +70,8 @@ def open_input(connection: "Connection") -> RequestStream:
 def gather_input(connection: "Connection", most: int = GATHERED) -> int | None:
     """Receive a chunked body, up to ``most`` bytes; return its length, None if it is longer.
 
-    Applications ask for CONTENT_LENGTH, and many read nothing without it (CGI, RFC 3875 §4.1.2: "The
-    server MUST set this meta-variable if and only if the request is accompanied by a message-body").
-    waitress and nginx tell it in this way.  Longer bodies come as they are read.
+    Many applications read CONTENT_LENGTH bytes and no more (RFC 3875 §4.1.2 has it set wherever there is
+    a body).  waitress and nginx tell it in this way, too.  Longer bodies come as they are read.
 
     Raises what reading raises, before the application has begun.
     """
@@ -79,6 +80,10 @@ def gather_input(connection: "Connection", most: int = GATHERED) -> int | None:
         return None
     if not wire.body_at_hand(most) and request.fields.expects_continue and not wire.buffer:
         send_continue(connection, exchange)
-    while not wire.body_at_hand(most):
-        connection.receive_body()
+    try:
+        while not wire.body_at_hand(most):
+            connection.receive_body()
+    except ClientDisconnected:
+        exchange.left_phase = Phase.BODY  # A FIN may have come before this thread looked.
+        raise
     return wire.body_come if wire.body_complete else None
