@@ -51,7 +51,9 @@ class GunicornDoor(WSGIDoor):
         self._numbers = itertools.count(1)
         self._policy = FieldPolicy(cfg)
         self._mounted = os.environ.get("SCRIPT_NAME", "")
-        self._proxy_protocol = cfg.proxy_protocol
+        # Before gunicorn 24 it was a switch, for version 1.
+        mode = cfg.proxy_protocol
+        self._proxy_protocol = ("v1" if mode else "off") if isinstance(mode, bool) else mode
         self._may_proxy = trusts(cfg.proxy_allow_ips)
         self._hooked = any(_is_set(cfg, name) for name in ("pre_request", "post_request"))
         self._keeps_environ = keeps_environ or self._hooked

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from ._gunicorn_settings import setting
 from ._heads import Heads, Request
 from .config import Config
 from .exceptions import BadRequest
@@ -31,10 +32,10 @@ class LenientHeads(Heads):
 
     def __init__(self, config: Config, cfg: Any) -> None:
         super().__init__(config)
-        self._any_method: bool = cfg.permit_unconventional_http_method
-        self._casefolds: bool = cfg.casefold_http_method
-        self._unfolds: bool = cfg.permit_obsolete_folding
-        self._strips: bool = cfg.strip_header_spaces
+        self._any_method: bool = setting(cfg, "permit_unconventional_http_method")
+        self._casefolds: bool = setting(cfg, "casefold_http_method")
+        self._unfolds: bool = setting(cfg, "permit_obsolete_folding")
+        self._strips: bool = setting(cfg, "strip_header_spaces")
 
     def parse(self, head: bytes) -> Request:
         request = self.known.get(head)
@@ -80,8 +81,8 @@ class FieldPolicy:
 
     def __init__(self, cfg: Any) -> None:
         self._secure = {name.upper(): value for name, value in cfg.secure_scheme_headers.items()}
-        self._forwarder = frozenset(cfg.forwarder_headers)
-        self._map = cfg.header_map
+        self._forwarder = frozenset(setting(cfg, "forwarder_headers"))
+        self._map = setting(cfg, "header_map")
         self._trusts = functools.lru_cache(maxsize=1024)(trusts(cfg.forwarded_allow_ips))
         #: Whether it is the same whose request it is.
         self.trusts_all = "*" in cfg.forwarded_allow_ips

@@ -46,7 +46,7 @@ def log_to(log: Any) -> None:
 
 def access_sink(log: Any) -> Callable[[RequestRecord], None] | None:
     """The sink that fills gunicorn's access log, in gunicorn's own format; None if nobody reads it."""
-    if type(log).access is Logger.access and not log.access_log_enabled:
+    if type(log).access is Logger.access and not _is_enabled(log):
         return None
 
     def log_access(record: RequestRecord) -> None:
@@ -60,6 +60,15 @@ def access_sink(log: Any) -> Callable[[RequestRecord], None] | None:
         log.access(response, request, environ, dt.timedelta(seconds=record.took))
 
     return log_access
+
+
+def _is_enabled(log: Any) -> bool:
+    try:
+        return bool(log.access_log_enabled)
+    except AttributeError:  # before gunicorn 24, where access() itself looks
+        cfg = log.cfg
+        syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
+        return bool(cfg.accesslog or cfg.logconfig or cfg.logconfig_dict or syslog)
 
 
 def response_of(exchange: Exchange) -> Any:

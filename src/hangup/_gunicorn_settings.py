@@ -12,7 +12,7 @@ from .config import Config
 from .exceptions import ConfigError
 from .wsgiserver import DEFAULT_THREADS
 
-__all__ = ["HEARD", "REFUSED", "WITHOUT_EFFECT", "check_settings", "config_of"]
+__all__ = ["HEARD", "REFUSED", "WITHOUT_EFFECT", "check_settings", "config_of", "setting"]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -57,22 +57,43 @@ _MAX_FIELDS = 32768
 _SHORTEST_LINE = _SHORTEST_FIELD = 64
 
 
+# What a setting is for a gunicorn that does not know it yet.
+_BEFORE = {
+    "casefold_http_method": False,
+    "forwarder_headers": ("SCRIPT_NAME", "PATH_INFO"),
+    "header_map": "drop",
+    "http2_cleartext": "off",
+    "http_protocols": ("h1",),
+    "permit_obsolete_folding": False,
+    "permit_unconventional_http_method": False,
+    "permit_unconventional_http_version": False,
+    "protocol": "http",
+    "strip_header_spaces": False,
+}
+
+
+def setting(cfg: Any, name: str) -> Any:
+    """A setting, also of an older gunicorn (23, say) that does not know it."""
+    return getattr(cfg, name, _BEFORE[name])
+
+
 def check_settings(cfg: Any, log: Any) -> None:
     """Say what is asked for in vain.
 
     Raises :exc:`RuntimeError`, at which gunicorn ends with its text, for what leaves nothing to serve.
     """
-    if cfg.protocol != "http":
-        raise RuntimeError(f"hangup.gunicorn.Worker speaks HTTP, and not protocol={cfg.protocol!r}")
+    protocol = setting(cfg, "protocol")
+    if protocol != "http":
+        raise RuntimeError(f"hangup.gunicorn.Worker speaks HTTP, and not protocol={protocol!r}")
     try:
         config_of(cfg)
     except ConfigError as error:
         raise RuntimeError(f"hangup.gunicorn.Worker: {error}") from None
-    if [name for name in cfg.http_protocols if name != "h1"]:
+    if [name for name in setting(cfg, "http_protocols") if name != "h1"]:
         log.warning("http_protocols: hangup.gunicorn.Worker speaks HTTP/1.1 alone, and no HTTP/2")
-    if cfg.http2_cleartext != "off":
+    if setting(cfg, "http2_cleartext") != "off":
         log.warning("http2_cleartext is not heard: hangup.gunicorn.Worker speaks HTTP/1.1 alone")
-    if cfg.permit_unconventional_http_version:
+    if setting(cfg, "permit_unconventional_http_version"):
         log.warning(
             "permit_unconventional_http_version is not heard: hangup.gunicorn.Worker takes HTTP/1.x"
         )
