@@ -34,6 +34,7 @@ SETTINGS = {
         "--permit-unconventional-http-method", "--casefold-http-method",
         "--forwarded-allow-ips", "*", "--forwarder-headers", "*",
     ),
+    "dangerous": ("--header-map", "dangerous", "--forwarded-allow-ips", "192.0.2.1"),
     "limited": (
         "--limit-request-line", "100", "--limit-request-fields", "5", "--limit-request-field_size", "70",
     ),
@@ -179,6 +180,7 @@ _VERSION = "the status for a version that is not spoken is 505 (RFC 9110 §15.6.
 _ABSOLUTE = "the target's host replaces the field's (RFC 9112 §3.2.2)"
 _PATH = "the path of a target without one is / (RFC 9110 §4.2.3)"
 _MOUNT = "PATH_INFO is empty or begins with a slash (RFC 3875 §4.1.5)"
+_FORGED = "a stranger does not say where an application is mounted; with gthread, it does"
 #: Where hangup's worker differs: in what, and why.  Where the status differs, nothing else is compared.
 DIFFERENCES = {
     "SCRIPT_NAME with a slash": ({"SCRIPT_NAME", "PATH_INFO"}, _MOUNT),
@@ -199,6 +201,11 @@ DIFFERENCES = {
 }
 #: Differences under some settings alone.
 ONLY_THERE = {
+    **{
+        ("dangerous", name): ({"SCRIPT_NAME", "PATH_INFO", "status"}, _FORGED)
+        for name, request in REQUESTS.items()
+        if b"SCRIPT_NAME" in request.upper()
+    },
     ("mounted", "beside the mount"): ({"SCRIPT_NAME", "PATH_INFO"}, _MOUNT),
 }
 #: What goes to where the application is mounted. gthread answers 500 to all else, hangup serves it:

@@ -316,6 +316,35 @@ def test_a_logger_class_that_logs_in_its_own_way_whatever_is_set(gunicorn: Any, 
     server.wait_for("mine: the application failed on GET /fail\n(?s:.*)ZeroDivisionError")
 
 
+def test_logs_are_opened_anew_on_sigusr1_and_what_applications_write_too(
+    gunicorn: Any, tmp_path: Path
+) -> None:
+    """Log rotation: the file is moved away, and gunicorn is told."""
+    app = """
+def app(environ, start_response):
+    environ["wsgi.errors"].write("wrote it\\n")
+    environ["wsgi.errors"].writelines(["and more\\n"])
+    environ["wsgi.errors"].flush()
+    start_response("200 OK", [])
+    return [b"ok"]
+"""
+    log, moved = tmp_path / "log", tmp_path / "moved"
+    server = gunicorn("--error-logfile", str(log), bind=f"unix:{tmp_path}/s", app=app)
+    until(lambda: log.exists() and "Booting worker" in log.read_text(), "it serves")
+
+    def asked() -> bool:
+        with Peer(f"{tmp_path}/s") as peer:
+            return bool(peer.get("/").response()[0].status == 200)
+
+    assert asked()
+    assert "wrote it\nand more\n" in log.read_text()
+    log.rename(moved)
+    server.process.send_signal(signal.SIGUSR1)
+    until(log.exists, "the log is there again")
+    # The worker hears of it from its arbiter, a moment later.
+    until(lambda: asked() and "wrote it\nand more\n" in log.read_text(), "it writes there")
+
+
 def test_statsd_counts_requests_and_errors(gunicorn: Any) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
         statsd.bind(("127.0.0.1", 0))
@@ -475,6 +504,16 @@ def test_a_policy_knows_when_it_matters_who_asks() -> None:
         assert policy.concerns([("Host", "a"), (name, "b")])
     with pytest.raises(hangup.BadRequest):
         policy.concerns([("Content-Type", "a/b"), ("content-type", "c/d")])
+
+
+@pytest.mark.parametrize("header_map", ["drop", "dangerous"])
+def test_a_stranger_does_not_say_where_an_application_is_mounted(header_map: str) -> None:
+    policy = FieldPolicy(configured(header_map=header_map))
+    items = [("SCRIPT_NAME", "/app"), ("X-Forwarded-Proto", "https")]
+    stranger, proxy = policy.judge(items, "192.0.2.7"), policy.judge(items, "127.0.0.1")
+    assert (stranger.script_name, stranger.scheme) == (None, None)
+    assert stranger.items == (items if header_map == "dangerous" else items[1:])
+    assert (proxy.script_name, proxy.scheme, proxy.items) == ("/app", "https", items)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ._answer_heads import field_line
 from ._connection import Connection
 from ._exchange import Exchange
 from ._gunicorn_fields import FieldPolicy, mount, trusts
-from ._gunicorn_log import response_of
+from ._gunicorn_log import ErrorStream, response_of
 from ._heads import Request
 from ._input import send_interim
 from ._proxy_protocol import ProxiedWire, ProxyHeader
@@ -44,7 +44,7 @@ class GunicornDoor(WSGIDoor):
         super().__init__(app, multiprocess=cfg.workers > 1, context_of=_context_of(cfg))
         self.server_line = f"Server: {wsgi.SERVER}\r\n".encode()
         self._base["SERVER_SOFTWARE"] = wsgi.SERVER_SOFTWARE
-        self._base["wsgi.errors"] = wsgi.WSGIErrorsWrapper(cfg)
+        self._base["wsgi.errors"] = ErrorStream(cfg)
         if cfg.sendfile is False:
             self._base["wsgi.file_wrapper"] = wsgi.FileWrapper  # which is read block by block
         self._worker = worker

@@ -3,7 +3,7 @@
 import datetime as dt
 import http
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,7 @@ from ._environ import environ_fields
 from ._exchange import Exchange
 from .records import CLIENT_CLOSED_REQUEST, RequestRecord
 
-__all__ = ["access_sink", "log_to", "response_of"]
+__all__ = ["ErrorStream", "access_sink", "log_to", "response_of"]
 
 
 class _ToGunicorn(logging.Handler):
@@ -33,6 +33,27 @@ class _ToGunicorn(logging.Handler):
             say("%s", record.getMessage(), exc_info=record.exc_info)
         except Exception:
             self.handleError(record)
+
+
+class ErrorStream:
+    """``wsgi.errors``: gunicorn's error log, wherever that goes now.
+
+    Its files are opened anew on SIGUSR1 (log rotation), so they are looked up at each write.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+
+    def write(self, text: str) -> int:
+        wsgi.WSGIErrorsWrapper(self._cfg).write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Each write has been flushed."""
 
 
 def log_to(log: Any) -> None:
