@@ -14,7 +14,6 @@ from typing import Any
 import bottle
 import falcon
 import pytest
-from django.core.handlers.wsgi import WSGIRequest
 from flask import Flask, request
 
 import hangup
@@ -64,15 +63,6 @@ def falcon_app() -> Any:
     return app
 
 
-def django_app() -> Any:
-    def app(environ: Any, start_response: Any) -> Any:
-        body = WSGIRequest(environ).body
-        start_response("200 OK", [("Content-Length", str(len(body)))])
-        return [body]
-
-    return app
-
-
 def cgi_app() -> Any:
     """As the examples of PEP 3333 and wsgiref read: so many bytes as CONTENT_LENGTH says."""
 
@@ -84,18 +74,12 @@ def cgi_app() -> Any:
     return app
 
 
-APPS = {made.__name__: made for made in (flask_app, bottle_app, falcon_app, django_app, cgi_app)}
+APPS = {made.__name__: made for made in (flask_app, bottle_app, falcon_app, cgi_app)}
 
 
 @pytest.mark.parametrize("name", APPS)
-def test_every_framework_reads_a_chunked_body(
-    serve_app: Any, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from django.conf import settings
-
-    if not settings.configured:
-        settings.configure()
-    monkeypatch.setattr(settings, "DATA_UPLOAD_MAX_MEMORY_SIZE", None)
+def test_every_framework_reads_a_chunked_body(serve_app: Any, name: str) -> None:
+    """Django, too: tests/test_frameworks.py."""
     serving = serve_app(APPS[name]())
     with serving.connect() as peer:
         for pieces in ((b"hello", b" world"), (b"x" * 300_000, b"y" * 300_000), (b"z",)):
