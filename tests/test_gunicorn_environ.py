@@ -5,12 +5,14 @@ Where the two differ, the reason stands in :data:`DIFFERENCES`; nothing else may
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gunicorn import SERVER_SOFTWARE
 
+from conftest import PATIENCE
 from gunicorn_support import HANGUP, Gunicorn
 
 APP = """
@@ -217,7 +219,11 @@ BESIDE = ("REMOTE_PORT", "SERVER_PORT", "REQUEST_URI", "HTTPS")
 
 def seen_by(server: Gunicorn, request: bytes) -> dict[str, Any]:
     """What the application saw, or the status of what it did not see."""
-    head, _, body = server.ask(request).partition(b"\r\n\r\n")
+    return seen_in(server.ask(request))
+
+
+def seen_in(answer: bytes) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head[9:12])
     if status != 200:
         return {"status": status}
@@ -265,13 +271,23 @@ def test_a_refusal_is_a_whole_response_and_is_logged(gunicorn: Any) -> None:
 
 
 def test_a_known_head_is_judged_for_each_client_anew(gunicorn: Any) -> None:
-    """Heads are remembered: one that was refused, or believed, stays so."""
+    """Heads are remembered; what a proxy may say by one, a stranger's very same bytes do not."""
     server = gunicorn(app=APP).ready()
-    for _ in range(3):
-        assert seen_by(server, REQUESTS["two that contradict"]) == {"status": 400}
-        assert seen_by(server, REQUESTS["the scheme"])["wsgi.url_scheme"] == "https"
-        assert seen_by(server, REQUESTS["no proxy"])["wsgi.url_scheme"] == "http"
-        assert seen_by(server, REQUESTS["a method in small letters"]) == {"status": 400}
+
+    def seen_from(address: str, name: str) -> dict[str, Any]:
+        sock = socket.create_connection(server.address, PATIENCE, source_address=(address, 0))
+        with sock, sock.makefile("rb") as answer:
+            sock.sendall(REQUESTS[name])
+            return seen_in(answer.read())
+
+    for _ in range(2):
+        for name in ("the scheme", "SCRIPT_NAME"):
+            proxy, stranger = (seen_from(address, name) for address in ("127.0.0.1", "127.0.0.2"))
+            assert (proxy["wsgi.url_scheme"], proxy["SCRIPT_NAME"]) in (("https", ""), ("http", "/app"))
+            assert (stranger["wsgi.url_scheme"], stranger["SCRIPT_NAME"]) == ("http", "")
+        assert seen_from("127.0.0.1", "two that contradict") == {"status": 400}
+        assert seen_from("127.0.0.2", "two that contradict")["wsgi.url_scheme"] == "http"
+        assert seen_from("127.0.0.2", "a method in small letters") == {"status": 400}
 
 
 def test_a_unix_socket_has_the_names_that_the_client_asked_for(gunicorn: Any, tmp_path: Path) -> None:

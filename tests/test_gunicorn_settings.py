@@ -19,6 +19,7 @@ from conftest import PATIENCE, Certificates, Peer, until
 from gunicorn_support import HANGUP
 from hangup._gunicorn_fields import FieldPolicy, mount, trusts
 from hangup._gunicorn_settings import HEARD, REFUSED, WITHOUT_EFFECT, check_settings, config_of
+from hangup.gunicorn import Worker
 
 NAMES = {setting.name for setting in KNOWN_SETTINGS}
 PAGE = Path(__file__).parent.parent / "docs" / "gunicorn.md"
@@ -430,6 +431,14 @@ def app(environ, start_response):
     server = gunicorn("--timeout", "1", app=app).ready()
     assert server.get()[1] == "ok"
     assert "WORKER TIMEOUT" not in server.said
+
+
+@pytest.mark.parametrize(("half", "expected"), [(15, 1.0), (0.5, 0.5), (0, 1.0)])
+def test_signs_of_life_come_often_enough_for_the_time_out(half: float, expected: float) -> None:
+    """A worker is told half of it; 0 is none."""
+    worker = Worker.__new__(Worker)
+    worker.timeout = half
+    assert worker._heartbeat == expected
 
 
 def test_environment_preloading_and_the_end_of_a_worker_with_jitter(gunicorn: Any) -> None:
