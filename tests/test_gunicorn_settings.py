@@ -346,6 +346,15 @@ def app(environ, start_response):
     until(lambda: asked() and "wrote it\nand more\n" in log.read_text(), "it writes there")
 
 
+def test_an_applications_logging_configuration_does_not_silence_the_server(gunicorn: Any) -> None:
+    """It disables the loggers that are there unless it says otherwise; Django's projects often don't."""
+    app = 'import logging.config\nlogging.config.dictConfig({"version": 1})\n' + LOGGED
+    server = gunicorn("--access-logfile", "/dev/stderr", app=app).ready()
+    server.get("/fail")
+    server.wait_for("the application failed on GET /fail\n(?s:.*)ZeroDivisionError")
+    server.wait_for('"GET /fail HTTP/1.1" 500')
+
+
 def test_statsd_counts_requests_and_errors(gunicorn: Any) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
         statsd.bind(("127.0.0.1", 0))

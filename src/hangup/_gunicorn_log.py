@@ -57,12 +57,17 @@ class ErrorStream:
 
 
 def log_to(log: Any) -> None:
-    """What hangup has to say goes where gunicorn's own errors go."""
+    """What hangup has to say goes where gunicorn's own errors go.
+
+    An application's logging configuration disables, unless it says otherwise, each logger that is there
+    when it comes (``disable_existing_loggers``).  The server's are not the application's to silence.
+    """
     ours = logging.getLogger("hangup")
     ours.handlers = [_ToGunicorn(log)]
     ours.propagate = False
-    ours.disabled = False  # which an application's own logging configuration may have done to it
     ours.setLevel(getattr(log, "loglevel", logging.INFO))
+    for logger in (ours, logging.getLogger("gunicorn.error"), logging.getLogger("gunicorn.access")):
+        logger.disabled = False
 
 
 def access_sink(log: Any) -> Callable[[RequestRecord], None] | None:
