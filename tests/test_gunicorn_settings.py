@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import re
 import signal
 import socket
@@ -18,7 +19,15 @@ import hangup
 from conftest import PATIENCE, Certificates, Peer, until
 from gunicorn_support import HANGUP
 from hangup._gunicorn_fields import FieldPolicy, mount, trusts
-from hangup._gunicorn_settings import HEARD, REFUSED, WITHOUT_EFFECT, check_settings, config_of
+from hangup._gunicorn_settings import (
+    _BEFORE,
+    HEARD,
+    REFUSED,
+    WITHOUT_EFFECT,
+    check_settings,
+    config_of,
+    setting,
+)
 from hangup.gunicorn import Worker
 
 NAMES = {setting.name for setting in KNOWN_SETTINGS}
@@ -50,6 +59,16 @@ def test_the_documentation_lists_every_setting_in_its_group() -> None:
             listed[name] = group
     groups = {"heard": HEARD, "refused": REFUSED, "without effect": WITHOUT_EFFECT}
     assert listed == {name: group for group, names in groups.items() for name in names}
+
+
+def test_an_older_gunicorn_has_the_defaults_of_this_one() -> None:
+    cfg = configured()
+    for name in _BEFORE:
+        assert list_or_value(setting(object(), name)) == list_or_value(getattr(cfg, name)), name
+
+
+def list_or_value(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 # -- limits
@@ -355,6 +374,25 @@ def test_an_applications_logging_configuration_does_not_silence_the_server(gunic
     server.wait_for('"GET /fail HTTP/1.1" 500')
 
 
+def test_what_the_log_reads_leaves_nothing_for_the_garbage_collector(gunicorn: Any) -> None:
+    """An environ that is kept for the log refers to its request, and that must not refer back."""
+    app = """
+import gc
+gc.disable()
+def app(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/count":
+        return [str(sum(type(one).__name__ == "Exchange" for one in gc.get_objects())).encode()]
+    return [b"ok"]
+"""
+    conf = "def post_request(worker, req, environ, resp): pass\n"
+    server = gunicorn("--access-logfile", "/dev/stderr", app=app, conf=conf).ready()
+    with Peer(server.address) as peer:
+        for _ in range(20):
+            assert peer.get("/").response()[1] == b"ok"
+        assert int(peer.get("/count").response()[1]) < 5
+
+
 def test_statsd_counts_requests_and_errors(gunicorn: Any) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
         statsd.bind(("127.0.0.1", 0))
@@ -424,7 +462,15 @@ def test_reload_takes_the_new_code(gunicorn: Any, tmp_path: Path) -> None:
     app = 'def app(environ, start_response):\n    start_response("200 OK", [])\n    return [b"%s"]\n'
     server = gunicorn("--reload", "--reload-engine", "poll", app=app % "old").ready()
     assert server.get()[1] == "old"
-    (tmp_path / "hello.py").write_text(app % "newer")
+    module = tmp_path / "hello.py"
+    module.write_text(app % "newer")
+
+    def noticed() -> bool:
+        # gunicorn compares with what it found at its first look, which may come after this change.
+        os.utime(module, ns=(0, module.stat().st_mtime_ns + 1_000_000_000))
+        return "hello.py modified" in server.said
+
+    until(noticed, "the change")
     server.ready(2)
     assert server.get()[1] == "newer"
 

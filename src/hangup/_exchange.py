@@ -177,6 +177,8 @@ class Exchange:
             left_at = max(0.0, departed - began_at)
             if outcome is Outcome.LEFT and started_at:
                 wasted = max(0.0, now - max(departed, started_at))
+        # It refers to this exchange, by its client: only the garbage collector would part the two.
+        environ, self.environ = self.environ, None
         phase = Phase.COMPLETE if outcome is Outcome.ANSWERED else self._final_phase(outcome)
         if outcome is Outcome.LEFT and phase is not Phase.ANSWERING:
             status = CLIENT_CLOSED_REQUEST
@@ -199,7 +201,7 @@ class Exchange:
             self.thread or threading.current_thread().name,
             request.fields.items,
             self.answer_fields,
-            self.environ,
+            environ,
         )
 
     def _final_phase(self, outcome: Outcome) -> Phase:

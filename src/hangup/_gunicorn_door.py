@@ -56,7 +56,9 @@ class GunicornDoor(WSGIDoor):
         self._proxy_protocol = ("v1" if mode else "off") if isinstance(mode, bool) else mode
         self._may_proxy = trusts(cfg.proxy_allow_ips)
         self._hooked = any(_is_set(cfg, name) for name in ("pre_request", "post_request"))
-        self._keeps_environ = keeps_environ or self._hooked
+        self._keeps_environ = keeps_environ
+        # The environs of requests that are being handled, for post_request; each by its own thread.
+        self._environs: dict[Exchange, dict[str, Any]] = {}
         self._completes = True
 
     # -- a connection
@@ -140,6 +142,8 @@ class GunicornDoor(WSGIDoor):
         environ["wsgi.early_hints"] = partial(_send_early_hints, connection, exchange)
         if self._keeps_environ:
             exchange.environ = environ
+        if self._hooked:
+            self._environs[exchange] = environ
 
     def _log_refusal(self, connection: Connection, refusal: BadRequest) -> None:
         """In the words of gunicorn's own workers."""
@@ -160,8 +164,9 @@ class GunicornDoor(WSGIDoor):
                 connection.request = request
             super().handle(connection)
         finally:
+            environ = self._environs.pop(exchange, {})
             try:
-                cfg.post_request(worker, seen, exchange.environ or {}, response_of(exchange))
+                cfg.post_request(worker, seen, environ, response_of(exchange))
             except Exception:
                 worker.log.exception("Exception in post_request hook")
 
