@@ -358,6 +358,23 @@ def serve_app() -> Iterator[Callable[..., ServingApp]]:
 
 
 @pytest.fixture
+def gunicorn(tmp_path: Path) -> Iterator[Any]:
+    """Start gunicorn, which ends with the test."""
+    from gunicorn_support import Gunicorn
+
+    started: list[Gunicorn] = []
+
+    def start(*args: str, directory: Path = tmp_path, **options: Any) -> Gunicorn:
+        one = Gunicorn(directory, *args, **options)
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
 def nothing_is_said(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[None]:

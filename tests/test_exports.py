@@ -61,6 +61,7 @@ ORDER = [
     "_heads",
     "_chunks",
     "_wire",
+    "_proxy_protocol",
     "_plain_answer",
     "_poller",
     "_fork",
@@ -88,9 +89,14 @@ ORDER = [
     "_answer_heads",
     "_input",
     "_environ",
+    "_tls_environ",
     "_answer",
     "wsgi",
     "wsgiserver",
+    "_gunicorn_settings",
+    "_gunicorn_fields",
+    "_gunicorn_log",
+    "_gunicorn_door",
     "gunicorn",
     "_handling",
     "_lazy",
@@ -146,7 +152,7 @@ def test_the_probe_stands_alone() -> None:
                 assert not [alias for alias in node.names if alias.name.startswith("hangup")], path
 
 
-@pytest.mark.parametrize("name", ["_chunks", "_heads", "_wire"])
+@pytest.mark.parametrize("name", ["_chunks", "_heads", "_proxy_protocol", "_wire"])
 def test_the_wire_does_no_io(name: str) -> None:
     tree = ast.parse((SOURCE / f"{name}.py").read_text())
     imported = {

@@ -245,10 +245,12 @@ class Answer:
     def _send_chunk(self, data: bytes, before: bytes = b"") -> None:
         """RFC 9112 §7.1."""
         connection = self._connection
+        size = b"%x\r\n" % len(data)
+        self._exchange.head_out += len(size) + 2  # Framing is no part of the body.
         if len(data) <= JOIN_SIZE:
-            connection.send(b"%b%x\r\n%b\r\n" % (before, len(data), data))
+            connection.send(b"%b%b%b\r\n" % (before, size, data))
         else:
-            connection.send(b"%b%x\r\n" % (before, len(data)))
+            connection.send(before + size)
             connection.send(data)
             connection.send(b"\r\n")
 
@@ -352,6 +354,7 @@ class Answer:
             return False
         self._probed = True
         if self._framing == _CHUNKED:
+            self._exchange.head_out += 1
             self._connection.send(b"0")
         elif self._framing == _UNSENT and self._request.protocol == "HTTP/1.1":
             send_continue(self._connection, self._exchange)
@@ -379,6 +382,7 @@ class Answer:
                 raise WSGIError(f"there is no body, and a Content-Length of {head.length}")
             self._begin(b"", 0)
         elif self._framing == _CHUNKED:
+            self._exchange.head_out += len(_LAST_CHUNK)
             self._connection.send(_LAST_CHUNK)
         elif self._framing > 0:
             raise WSGIError(f"the body is shorter than its Content-Length, by {self._framing} bytes")

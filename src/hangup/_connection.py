@@ -27,6 +27,7 @@ from ._receiver import HEAD_SIZE
 from ._remainder import Remainder
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
+from ._wire import Wire
 from .exceptions import ClientDisconnected
 from .records import Outcome
 
@@ -67,6 +68,11 @@ class Connection(Remainder):
         self.answer: Callable[[], None] | None = None
         #: How long it may be idle, in seconds.
         self.idle_timeout = self.config.keep_alive_timeout
+
+    def read_through(self, wire: Wire) -> None:
+        """Read what the client sends by this wire, which knows more than HTTP; before any has come."""
+        self.wire = wire
+        self._direct = False
 
     # -- the watching thread
 

@@ -4,7 +4,7 @@ import math
 import threading
 from http import HTTPStatus
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._heads import Request
 from ._peer import ClientState, Departure, Peer
@@ -44,6 +44,7 @@ class Exchange:
         "continued",
         "cut_short",
         "ended_at",
+        "environ",
         "fin_late",
         "head_out",
         "known_client",
@@ -90,6 +91,8 @@ class Exchange:
         self.reason = ""
         #: What was asked for, as far as that is known.
         self.request = request
+        #: What its application was given, and what it put there, if a front door keeps that for the log.
+        self.environ: dict[str, Any] | None = None
 
     def start(self, connection: "Sender") -> None:
         """A thread takes the request up, and this context is the request's from now on."""
@@ -194,6 +197,8 @@ class Exchange:
             left_at = max(0.0, departed - began_at)
             if outcome is Outcome.LEFT and started_at:
                 wasted = max(0.0, now - max(departed, started_at))
+        # It refers to this exchange, by its client: only the garbage collector would part the two.
+        environ, self.environ = self.environ, None
         phase = Phase.COMPLETE if outcome is _ANSWERED else self._final_phase(outcome)
         body_out = self.out - self.head_out if self.out > self.head_out else 0
         if outcome is Outcome.LEFT and phase is not _ANSWERING:
@@ -219,6 +224,7 @@ class Exchange:
             request.fields.items,
             self.answer_fields,
             self.reason,
+            environ,
         )
 
     def _final_phase(self, outcome: Outcome) -> Phase:

@@ -18,7 +18,7 @@ from typing import Any
 
 import httptools
 
-from .config import Config
+from .config import Config, size_limit
 from .exceptions import BadRequest
 
 __all__ = ["CHUNKED", "Fields", "Heads", "Request", "unfinished", "unparsed"]
@@ -145,8 +145,11 @@ class Heads:
     """
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._small = min(config.max_head, config.max_field)
+        self._max_line = size_limit(config.max_request_line)
+        self._max_head = size_limit(config.max_head)
+        self._max_field = size_limit(config.max_field)
+        self._max_fields = size_limit(config.max_fields)
+        self._small = min(self._max_head, self._max_field)
         #: Requests by their heads: those without a body alone.
         self.known: dict[bytes, Request] = {}
 
@@ -159,8 +162,7 @@ class Heads:
         if request is not None:
             return request
         line_end = head.index(b"\r\n")
-        config = self._config
-        if len(head) > self._small or line_end + 2 > config.max_request_line:
+        if len(head) > self._small or line_end + 2 > self._max_line:
             self._check_sizes(line_end + 2, len(head) - line_end - 2)
             self._check_fields(head, line_end + 2)
         match = _REQUEST_LINE.match(head, 0, line_end)
@@ -173,7 +175,7 @@ class Heads:
         short = len(head) < _LONG
         parse = _remembered_fields if short else _parse_fields
         fields = parse(head[line_end:], protocol == "HTTP/1.1")
-        if len(fields.items) > config.max_fields:
+        if len(fields.items) > self._max_fields:
             raise BadRequest(431, "Too many headers")
         if authority is not None:
             fields = _with_host(fields, authority)
@@ -216,13 +218,13 @@ class Heads:
             raise BadRequest(400, "Lines of a head end in CRLF")
 
     def _check_sizes(self, line: int, fields: int) -> None:
-        if line > self._config.max_request_line:
+        if line > self._max_line:
             raise BadRequest(414, "Request-URI Too Long")
-        if fields > self._config.max_head + len(b"\r\n\r\n"):
+        if fields > self._max_head + len(b"\r\n\r\n"):
             raise BadRequest(431, "Request Header Fields Too Large")
 
     def _check_fields(self, head: bytes, start: int) -> None:
-        limit = self._config.max_field
+        limit = self._max_field
         if len(head) - start > limit and max(map(len, head[start:].split(b"\r\n"))) > limit:
             raise BadRequest(431, "Request Header Field Too Large")
 

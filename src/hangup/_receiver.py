@@ -124,7 +124,11 @@ class Receiver(Sender):
                 if self.exchange is not None:
                     self.exchange.body_in += len(data)
                 return data
-            wire.receive(self._receive(self.config.body_timeout))
+            self.receive_body()
+
+    def receive_body(self) -> None:
+        """Wait for the next bytes of the request's body.  Raises as reading does."""
+        self.wire.receive(self._receive(self.config.body_timeout))
 
     def _more_raw(self) -> bytes:
         data = self.wire.take_raw()
@@ -221,7 +225,8 @@ class Receiver(Sender):
             return timeout  # It reads another protocol.
         if self._waited_for != exchange.ready_at:
             self._waited_for, self._waited = exchange.ready_at, 0.0
-        return max(0.0, min(timeout, timeout + exchange.body_in / rate - self._waited))
+        come = exchange.body_in or self.wire.body_come
+        return max(0.0, min(timeout, timeout + come / rate - self._waited))
 
     def _recv_now(self, size: int) -> bytes:
         """Up to ``size`` bytes that have come; fewer have drained the socket.  Raises :exc:`OSError`."""

@@ -5,7 +5,7 @@ metrics, pages) is a *sink*: a callable that takes one record.  All sinks are eq
 """
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["CLIENT_CLOSED_REQUEST", "Outcome", "Phase", "RequestRecord"]
 
@@ -46,7 +46,8 @@ class RequestRecord(NamedTuple):
     ``fields`` are the request's header fields, where hangup has parsed it; ``answer_fields`` those that
     a WSGI application gave its answer.  ``reason`` says why a request was refused, or timed out; its
     ``method``, ``target`` and ``protocol`` are then its request line's, as far as that came: a line
-    that is none is the target alone.
+    that is none is the target alone.  ``environ`` is a WSGI application's, with what it has put there,
+    under gunicorn alone, whose log formats ask for it.
 
     The ``repr`` is fit for a log: it shows no field and no query, where credentials are.
     """
@@ -70,6 +71,7 @@ class RequestRecord(NamedTuple):
     fields: tuple[tuple[str, str], ...] = ()
     answer_fields: tuple[tuple[str, str], ...] = ()
     reason: str = ""
+    environ: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         path, query, _ = self.target.partition("?")
