@@ -30,10 +30,9 @@ def announce_servers(undo: contextlib.ExitStack) -> None:
     said: set[str] = set()
 
     def say(name: str, what: str) -> None:
-        if name not in said:
+        if name not in said and sys.stderr is not None:
             said.add(name)
-            # None where there is no terminal; and nobody need read it.
-            with contextlib.suppress(OSError, ValueError, AttributeError):
+            with contextlib.suppress(OSError, ValueError):  # Nobody need read it.
                 print(f"hangup {__version__} {what}", file=sys.stderr, flush=True)
 
     def put(owner: Any, name: str, value: Any) -> None:

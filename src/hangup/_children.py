@@ -32,6 +32,8 @@ def adopt_children(undo: contextlib.ExitStack, install: Callable[[], object]) ->
 
     ``install`` is a function at the top of a module.
     """
+    if not sys.executable:
+        return  # An interpreter inside another program.
 
     def put(owner: Any, name: str, value: Any) -> None:
         undo.callback(setattr, owner, name, getattr(owner, name))
@@ -52,29 +54,46 @@ def adopt_children(undo: contextlib.ExitStack, install: Callable[[], object]) ->
 
 def _is_this_python(name: Any) -> bool:
     """Whether this is the name of the program's interpreter: its file, in the same folder."""
+    ours = sys.executable
     try:
         path = os.fsdecode(name)
-        ours = sys.executable
-        if not ours or os.path.dirname(os.path.abspath(path)) != os.path.dirname(ours):
+        if os.path.dirname(os.path.abspath(path)) != os.path.dirname(ours):
             return False
         return os.path.realpath(path) == os.path.realpath(ours)
     except (TypeError, ValueError):
         return False
 
 
+def _hears(words: list[Any]) -> bool:
+    """Whether an interpreter with these arguments looks at its environment as it starts."""
+    words = words[1:]
+    while words and isinstance(words[0], (str, bytes)):
+        option = os.fsdecode(words.pop(0))
+        if not option.startswith("-") or option in ("-", "-c", "-m"):
+            break
+        if option in ("-W", "-X"):
+            del words[:1]
+        elif option[1] not in "-WX" and not set("EIS").isdisjoint(option):
+            return False
+    return True
+
+
 def _names_this_python(command: Any, executable: Any = None) -> bool:
+    """Whether a command starts this interpreter, by itself or by another program's doing."""
     if isinstance(command, (str, bytes, os.PathLike)):
         line = os.fsdecode(command)  # Of a shell's, perhaps.
-        return bool(sys.executable) and (sys.executable in line or _is_this_python(executable or line))
+        return sys.executable in line or _is_this_python(executable or line)
     try:
         words = list(command)
     except TypeError:
         return False
-    return (
-        any(map(_is_this_python, words))
-        or (executable is not None and _is_this_python(executable))
-        or any(isinstance(word, str) and sys.executable in word.split() for word in words)
-    )
+    if _is_this_python(executable or next(iter(words), None)):
+        return _hears(words)
+    return any(_is_this_python(word) or _is_in_line(word) for word in words)
+
+
+def _is_in_line(word: Any) -> bool:
+    return isinstance(word, str) and sys.executable in word.split()
 
 
 def _environment(env: Mapping[Any, Any] | None) -> dict[Any, Any]:
@@ -108,7 +127,7 @@ def _popen(original: Any) -> Any:
 def _with_env(original: Any) -> Any:
     @functools.wraps(original)
     def start(path: Any, argv: Any, env: Any, **options: Any) -> Any:
-        if _is_this_python(path):
+        if _names_this_python(argv, path):
             env = _environment(env)
         return original(path, argv, env, **options)
 
@@ -118,7 +137,7 @@ def _with_env(original: Any) -> Any:
 def _without_env(original: Any, with_env: Any) -> Any:
     @functools.wraps(original)
     def start(path: Any, argv: Any, /) -> Any:
-        if _is_this_python(path):
+        if _names_this_python(argv, path):
             return with_env(path, argv, os.environ)
         return original(path, argv)
 

@@ -64,13 +64,13 @@ def run_script(path: str, args: Sequence[str]) -> int:
         return _run(lambda: _execute(sys.stdin.read(), "<stdin>"), ["-", *args], "")
     if not os.access(path, os.R_OK):
         raise ScriptError(f"can't run {path!r}: no such file, or not readable")
+    full = os.path.abspath(path)
     importer: Any = pkgutil.get_importer(path)
     if importer is not None:
         if importer.find_spec("__main__") is None:
             kind = "directory" if os.path.isdir(path) else "zip file"
             raise ScriptError(f"can't run {path!r}: it is a {kind} without a __main__.py")
-        return _run(lambda: _run_as_main("__main__", alter_argv=False), [path, *args], path)
-    full = os.path.abspath(path)
+        return _run(lambda: _run_as_main("__main__", alter_argv=False), [path, *args], full)
     return _run(lambda: _execute(_code_of(full), full), [path, *args], os.path.dirname(full))
 
 
@@ -154,7 +154,9 @@ def _code_of(path: str) -> types.CodeType | str | bytes:
 
 def _execute(code: types.CodeType | str | bytes, name: str) -> None:
     main = sys.modules["__main__"]
-    if os.path.isabs(name):
+    if name == "<stdin>":
+        main.__file__ = name
+    elif os.path.isabs(name):
         main.__file__ = name
         main.__cached__ = None  # type: ignore[attr-defined]
         main.__loader__ = importlib.machinery.SourceFileLoader("__main__", name)
