@@ -94,6 +94,13 @@ def test_a_script_without_a_body_reads_its_end(scripts: Serving) -> None:
     assert scripts.get("/cgi-bin/echo.sh?x") == (200, b"GET  x|")
 
 
+def test_a_script_by_a_target_in_absolute_form_is_run_and_not_shown(scripts: Serving) -> None:
+    with scripts.connect() as peer:
+        response, body = post(peer, "Content-Length: 2", body=b"ab", target="http://x/cgi-bin/echo.sh")
+    assert (response.status, body) == (200, b"POST 2 |ab")
+    assert scripts.get("http://x/cgi-bin/echo.sh?x") == (200, b"GET  x|")
+
+
 def test_what_is_no_script_is_a_file(scripts: Serving) -> None:
     with scripts.connect() as peer:
         response, body = peer.get("/page.txt", "Range: bytes=1-2").response()

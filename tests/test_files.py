@@ -287,12 +287,29 @@ def test_a_target_in_absolute_form_is_the_path_in_it(
     assert (response.status, response.headers["Location"]) == (status, location)
 
 
-def test_a_proxy_finds_the_whole_target(serve: Any) -> None:
-    class Proxy(hangup.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self, self.path.encode())
+def test_a_program_that_looks_at_targets_finds_those_of_others_as_they_come(
+    serve: Any, root: Any
+) -> None:
+    """It may be a proxy, or keep a part of the directory to itself: nobody gets past it."""
 
-    assert fetch(serve(Proxy), "http://other.example/x?y")[1] == b"http://other.example/x?y"
+    class Handler(hangup.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "proxied" in self.path:
+                answer(self, self.path.encode())
+            elif self.path.startswith("/sub"):
+                self.send_error(403)
+            else:
+                super().do_GET()
+
+    serving = serve(functools.partial(Handler, directory=root))
+    port = serving.address[1]
+    assert fetch(serving, "http://x/proxied?y")[1] == b"http://x/proxied?y"
+    assert fetch(serving, "http://x/sub/page.html")[0].status == 404
+    for host in (f"127.0.0.1:{port}", f"LocalHost:{port}"):
+        assert fetch(serving, f"http://{host}/sub/page.html")[0].status == 403
+        assert fetch(serving, f"http://{host}/data.bin")[1] == DATA
+    for host in ("127.0.0.1", f"127.0.0.2:{port}", "[::1]", "x:99999"):
+        assert fetch(serving, f"http://{host}/data.bin")[0].status in (400, 404)
 
 
 def test_a_range_of_another_version_is_the_whole_file(files: Serving, root: Any) -> None:

@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import stat
+import urllib.parse
 from collections.abc import Sequence
 from http import HTTPStatus
 from io import BufferedReader, FileIO
@@ -64,10 +65,31 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
         extra = {"extra_response_headers": extra_response_headers} if _KNOWS_EXTRA else {}
         super().__init__(request, client_address, server, directory=self.directory, **extra)
 
+    def _path_in(self, target: str) -> str:
+        """The path and query of a target in absolute form (RFC 9112 §3.2.2).
+
+        A program that looks at targets itself may be a proxy; or it may decide by the path who sees
+        what, and must not be passed by.  It gets them as they come, as from http.server, unless they
+        name this server.
+        """
+        origin, path = _split(target)
+        methods = (getattr(type(self), name) for name in ("do_GET", "do_HEAD", "send_head"))
+        plain = all(method.__module__.startswith(("http.server", "hangup.")) for method in methods)
+        return path if origin and (plain or self._is_here(origin)) else target
+
+    def _is_here(self, origin: str) -> bool:
+        """Whether an origin is this server's, as far as a server knows its names."""
+        try:
+            parts = urllib.parse.urlsplit(origin)
+            host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+            own = self.connection.getsockname()
+        except (OSError, ValueError):
+            return False
+        names = (own[0], "localhost", str(getattr(self.server, "server_name", "")).lower())
+        return isinstance(own, tuple) and port == own[1] and host in names
+
     def send_head(self) -> Any:
         """Answer with a head; return the file that is to follow it, or None."""
-        # Only here: a program that is a proxy finds the whole URI in its do_GET.
-        origin, self.path = _split(self.path)
         path = os.fspath(self.translate_path(self.path))
         root = self._root_of(path)
         if os.path.isdir(path) and (index := self._index_of(path)) is not None:
@@ -76,7 +98,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
             self.send_error(HTTPStatus.NOT_FOUND, "File not found")
             return None
         if os.path.isdir(path):
-            return self._send_directory_head(path, origin)
+            return self._send_directory_head(path)
         return self._send_file_head(path, root)
 
     # -- what is served
@@ -108,7 +130,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
                 return index
         return None
 
-    def _send_directory_head(self, path: str, origin: str) -> Any:
+    def _send_directory_head(self, path: str) -> Any:
         """A redirect to the name that ends in a slash, or the listing."""
         url = self._url_path()
         if url.endswith("/"):
@@ -122,7 +144,8 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
         if location.startswith("/"):
             # Two slashes would name a host (CVE-2021-28861), and to a browser these are slashes.
             location = "/" + location.lstrip("/").replace("\\", "%5C")
-        self.send_header("Location", origin + location)
+        target = self.requestline.split(" ")[1:2]
+        self.send_header("Location", "".join(_split(one)[0] for one in target) + location)
         self.send_header("Content-Length", "0")
         self.end_headers()
         return None
