@@ -27,6 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Seconds after which a test that waits has failed. Nothing waits this long when all is well.
 PATIENCE = 10.0
+#: What comes of a longer body before its handler begins.
+BEFORE_HANDLER = hangup.Config().body_ahead
 
 
 def descriptors() -> set[str]:

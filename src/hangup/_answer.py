@@ -9,7 +9,6 @@ something is sent to it: see :meth:`Answer._has_left`.
 """
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -22,6 +21,7 @@ from ._heads import Request
 from ._input import send_continue
 from ._peer import ClientState
 from ._sender import JOIN_SIZE
+from ._sendfile import extent_of
 from .exceptions import ClientDisconnected
 
 __all__ = ["Answer", "FileWrapper", "WSGIError"]
@@ -51,7 +51,7 @@ class Shared(Protocol):
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The application raised."""
 
 
@@ -76,16 +76,6 @@ class FileWrapper:
         if not block:
             raise StopIteration
         return block
-
-    def extent(self) -> tuple[int, int] | None:
-        """Where the file stands and how many bytes follow; None if it is a file only to Python."""
-        try:
-            if not os.path.isfile(self.file.fileno()):
-                return None
-            offset = self.file.tell()
-            return offset, max(0, os.fstat(self.file.fileno()).st_size - offset)
-        except (AttributeError, OSError, ValueError):
-            return None
 
 
 class Answer:
@@ -122,6 +112,14 @@ class Answer:
         self._probed = False
         # Whether the application has given all that there is: no code of it runs between the blocks.
         self._given = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the kernel has taken all of it, as far as its head says how much that is."""
+        connection = self._connection
+        return (
+            self._framing in (0, _NO_BODY) and not self._exchange.cut_short and not connection.left_over
+        )
 
     # -- what the application calls
 
@@ -299,8 +297,8 @@ class Answer:
         """Whatever an application may return.  ``close()`` is called, once, whatever happens."""
         try:
             kind = type(result)
-            if kind is FileWrapper and (extent := result.extent()) is not None:  # type: ignore[attr-defined]
-                self._send_file(result.file, *extent)  # type: ignore[attr-defined]
+            if kind is FileWrapper and (extent := extent_of(result.file)) is not None:  # type: ignore[attr-defined]
+                self._send_file(result.file, extent.offset, extent.size)  # type: ignore[attr-defined]
             elif kind is list or kind is tuple:
                 total = sum(map(len, result))
                 self._given = True

@@ -42,6 +42,7 @@ class Exchange:
         "blank_client",
         "body_in",
         "continued",
+        "cut_short",
         "ended_at",
         "fin_late",
         "head_out",
@@ -74,6 +75,8 @@ class Exchange:
         self.continued = False
         self.out = 0
         self.head_out = 0
+        #: Whether the kernel refused a part of the response, or the client did not take it in time.
+        self.cut_short = False
         #: How it ends, if its client stays.
         self.outcome = _ANSWERED
         self.ended_at = 0.0
@@ -93,6 +96,14 @@ class Exchange:
         if connection.peer.left_at is not None:
             self.left_phase = Phase.WORKING
         set_current(self)
+
+    def after_fork(self) -> "Sender":
+        """In a forked child, whose handler's request this is: the locks are nobody's; the connection."""
+        global _making  # noqa: PLW0603
+        _making = threading.Lock()
+        if self.known_client is not None:
+            self.known_client.lock = threading.Lock()
+        return self._connection
 
     @property
     def client(self) -> Client:
@@ -128,7 +139,12 @@ class Exchange:
             client.note(peer)
 
     def note_left(self) -> None:
-        """The client leaves now."""
+        """The client leaves now.
+
+        ``phase`` is ``ANSWERING`` from before the first call that sends: whoever notes a reset in the
+        middle of that call, or before its caller has counted the bytes, finds it so.  Whether anything
+        was sent, :meth:`record` asks ``out``.
+        """
         if self.left_phase is None:
             self.left_phase = self.phase
 
@@ -139,12 +155,10 @@ class Exchange:
 
     def note_sent(self, data: bytes | memoryview, count: int) -> None:
         """``count`` bytes, the beginning of ``data``, are on their way."""
-        if self.out == 0 and count:
-            self.phase = _ANSWERING
-            if not self.status:  # The handler wrote its status line itself.
-                line = bytes(data[:13])
-                if line.startswith(b"HTTP/1.") and line[9:12].isdigit():
-                    self.status = int(line[9:12])
+        if self.out == 0 and count and not self.status:  # The handler wrote its status line itself.
+            line = bytes(data[:13])
+            if line.startswith(b"HTTP/1.") and line[9:12].isdigit():
+                self.status = int(line[9:12])
         self.out += count
 
     @property
@@ -169,14 +183,16 @@ class Exchange:
         left_at = None
         wasted = 0.0
         status = self.status
-        if peer.left_at is not None:
+        if peer.left_at is not None and outcome is not _ANSWERED:
             departed = peer.left_at
             left_at = max(0.0, departed - began_at)
             if outcome is Outcome.LEFT and started_at:
                 wasted = max(0.0, now - max(departed, started_at))
-        phase = Phase.COMPLETE if outcome is Outcome.ANSWERED else self._final_phase(outcome)
-        if outcome is Outcome.LEFT and phase is not Phase.ANSWERING:
+        phase = Phase.COMPLETE if outcome is _ANSWERED else self._final_phase(outcome)
+        body_out = self.out - self.head_out if self.out > self.head_out else 0
+        if outcome is Outcome.LEFT and phase is not _ANSWERING:
             status = CLIENT_CLOSED_REQUEST
+            body_out = 0  # What was sent behind its FIN nobody took.
         return RequestRecord(
             peer.host,
             request.method,
@@ -187,7 +203,7 @@ class Exchange:
             phase,
             len(request.head) + self.body_in,
             self.out,
-            self.out - self.head_out if self.out > self.head_out else 0,
+            body_out,
             time() - monotonic() + began_at,
             now - began_at,
             (started_at or now) - began_at,
@@ -200,5 +216,7 @@ class Exchange:
 
     def _final_phase(self, outcome: Outcome) -> Phase:
         if outcome is Outcome.LEFT:
-            return self.left_phase or self.phase
+            phase = self.left_phase or self.phase
+            # It left during the first call that sends, of which the kernel took nothing.
+            return _WORKING if phase is _ANSWERING and not self.out else phase
         return self.phase if outcome is Outcome.TIMED_OUT else Phase.COMPLETE

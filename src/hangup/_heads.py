@@ -45,6 +45,7 @@ _FROM_VERSION = re.compile(_IN_VERSION)
 _VERSION = re.compile(r"HTTP/\d\.\d")
 # White space behind a value (RFC 9112 §5.1), but not a line of nothing else.
 _TABS_BEHIND = re.compile(rb"(?<=[^\s])[ \t]+(?=\r\n)")
+_TRANSFER_ENCODING = re.compile(rb"(?i)\ntransfer-encoding:[ \t]*([^\r\n]*)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n|\Z)")
 # RFC 3986 §3.2.2: a registered name or an address, or a bracketed one; then a port.
@@ -223,8 +224,10 @@ def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:
     except httptools.HttpParserUpgrade:
         pass  # An upgrade is the handler's to accept; the head itself is sound.
     except httptools.HttpParserError as error:
-        status = 501 if "invalid `Transfer-Encoding`" in str(error) else 400
-        raise BadRequest(status, f"Bad request fields ({error})") from None
+        if "invalid `Transfer-Encoding`" in str(error):
+            values = [value.decode("latin-1") for value in _TRANSFER_ENCODING.findall(block)]
+            raise _bad_transfer_encoding(values) from None
+        raise BadRequest(400, f"Bad request fields ({error})") from None
     return tuple(sink.items)
 
 
@@ -236,6 +239,7 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
     items = _parse_block(block)
     keep_alive = modern
     length = hosts = 0
+    codings: list[str] = []
     closes = expects_continue = upgrade = False
     for name, value in items:
         name = name.lower()
@@ -252,13 +256,17 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
         elif name == "content-length":
             length = int(value.lstrip("0") or 0)  # int() takes so many digits and no more
         elif name == "transfer-encoding":
-            if value.lower() != "chunked" or not modern or length == CHUNKED:
-                raise _bad_transfer_encoding(value, modern=modern)
+            codings.append(value)
             length = CHUNKED
         elif name == "expect" and modern:
             if value.lower() != "100-continue":
                 raise BadRequest(417, "Expectation Failed")
             expects_continue = True
+    if codings:
+        if not modern:
+            raise BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
+        if len(codings) > 1 or codings[0].lower() != "chunked":
+            raise _bad_transfer_encoding(codings)
     if hosts != 1 and (modern or hosts):
         raise BadRequest(400, "A request has exactly one Host field")
     return Fields(items, length, keep_alive and not closes, expects_continue, upgrade)
@@ -342,13 +350,18 @@ def _bad_request_line(line: str) -> BadRequest:
     return BadRequest(400, f"Bad request syntax ({_shown(line)})")
 
 
-def _bad_transfer_encoding(value: str, *, modern: bool) -> BadRequest:
-    if not modern:
-        return BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
-    codings = [coding.strip(" \t") for coding in value.lower().split(",")]
-    if codings[-1] == "chunked" and codings.count("chunked") == 1 and len(codings) > 1:
-        return BadRequest(501, "Unsupported transfer coding")
-    return BadRequest(400, "Bad Transfer-Encoding field")
+def _bad_transfer_encoding(values: list[str]) -> BadRequest:
+    """Why these Transfer-Encoding fields, which are not one ``chunked``, are refused.
+
+    Several fields are one list (RFC 9110 §5.3).  A body whose last coding is not chunked has no length
+    (RFC 9112 §6.3): 400.  A coding before it that is not known is another matter (§6.1): 501.  But
+    ``identity``, which was one until RFC 7230, and an empty field are there to be read in two ways.
+    """
+    codings = [coding.strip(" \t") for coding in ",".join(values).lower().split(",")]
+    blank = any(not value.strip(" \t") for value in values)
+    if blank or codings[-1] != "chunked" or codings.count("chunked") > 1 or "identity" in codings:
+        return BadRequest(400, "Bad Transfer-Encoding field")
+    return BadRequest(501, "Unsupported transfer coding")
 
 
 def _shown(text: str | bytes) -> str:

@@ -103,11 +103,12 @@ class Listener:
         self._watch.paused.add(self)
         self._watch.expect(self.deadline)
 
-    def on_deadline(self) -> None:
+    def on_deadline(self) -> bool:
         """The pause is over."""
         self.deadline = math.inf
         self._watch.paused.discard(self)
         self._watch.poller.add_listener(self.sock)
+        return False
 
 
 def raise_descriptor_limit() -> None:

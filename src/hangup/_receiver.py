@@ -9,6 +9,8 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._chunked_stream import ChunkedStream
+from ._heads import CHUNKED
 from ._peer import ClientState, Departure
 from ._poller import wait_for
 from ._sender import DONTWAIT, Sender
@@ -74,9 +76,14 @@ class Receiver(Sender):
         return self._stream or self.open_stream()
 
     def give_back_stream(self) -> None:
-        """The request's stream ends with it; on a raw connection, what it read ahead comes next."""
+        """The request's stream ends with it; on a raw connection, what it read ahead comes next.
+
+        Whoever keeps the stream beyond that reads nothing of the next request.
+        """
         if not self._raw:
-            self._stream = None
+            if self._stream is not None:
+                self._stream.end()
+                self._stream = None
         elif self._stream is not None:
             self.wire.put_back(self._stream.take_buffer())
 
@@ -85,15 +92,24 @@ class Receiver(Sender):
         self.give_back_stream()
         self._stream = None
 
+    def adopt_stream(self, stream: RequestStream) -> None:
+        """A stream of the last request's goes on with this one, its head first."""
+        assert self.request is not None
+        stream.end()
+        stream.continue_with(self.more_body, self.request.head)
+        self._stream = stream
+
     def open_stream(self, *, head_first: bool = False) -> RequestStream:
         """Begin to read the current request; with its head, for a handler that parses it itself."""
         fd = self.sock.fileno()
+        request = self.request
         if self._raw:
             stream = RequestStream(self._more_raw, fd=fd)
-        elif head_first and self.request is not None:
-            stream = RequestStream(self.more_body, self.request.head, fd)
-        else:
+        elif request is None:
             stream = RequestStream(self.more_body, fd=fd)
+        else:
+            kind = ChunkedStream if request.fields.length == CHUNKED else RequestStream
+            stream = kind(self.more_body, request.head if head_first else b"", fd)
         self._stream = stream
         return stream
 

@@ -25,12 +25,10 @@ __all__ = ["Remainder"]
 class Remainder(Arrival):
     """The part of a connection's life in which the watch sends.  Its owner calls all this."""
 
-    __slots__ = ("_queued", "_sending")
+    __slots__ = ("_sending",)
 
-    # While it is SENDING: the exchange whose answer this is. And what was in the kernel's buffer when
-    # somebody last looked, see Sender._wait_writable.
+    # While it is SENDING: the exchange whose answer this is.
     _sending: "Exchange | None"
-    _queued: int
 
     def _hand_remainder_over(self) -> bool:
         """Have the watch send what is left over; False if it can't."""

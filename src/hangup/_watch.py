@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ from ._ending import Ending, State
 from ._exchange import Exchange
 from ._heads import Heads
 from ._listener import Accept, Listener, room
-from ._poller import READABLE, Poller, is_established
+from ._poller import READABLE, InertPoller, Poller, is_established
 from .config import Config
 from .records import RequestRecord
 
@@ -44,7 +44,7 @@ class _Watched(Protocol):
 
     def on_ready(self, flags: int) -> bool: ...
 
-    def on_deadline(self) -> None: ...
+    def on_deadline(self) -> bool: ...
 
 
 class _Waker:
@@ -59,7 +59,8 @@ class _Waker:
         self._poller.woken()
         return False
 
-    def on_deadline(self) -> None: ...
+    def on_deadline(self) -> bool:
+        return False
 
 
 class Watch:
@@ -72,6 +73,8 @@ class Watch:
     thread, for a slow handler, for its next request.  Until then the leader is busy with it, and would
     not look at the poller anyhow; most that carry one request never need it, which saves them a
     quarter of their system calls.
+
+    Of ``waiting`` only single operations are used, each atomic.
 
     ``lock`` guards the hand-over of connections: their ``state``, ``pending`` and ``watched``, and that
     they are still open; and ``draining``, which is set once, so that nobody parks a connection behind
@@ -108,8 +111,6 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
-        #: Whether threads are so few that none should wait for a slow client.
-        self.is_scarce: Callable[[], bool] = lambda: False
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
@@ -117,6 +118,8 @@ class Watch:
         self.next_sweep = math.inf
         self._stopped = False
         self._expecting = False
+        #: Connections whose threads wait for their next request.
+        self.waiting: dict[Connection, None] = {}
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
         #: and how many of them are gone, which ``lock`` guards.
         self.most = config.max_connections or room()
@@ -125,6 +128,8 @@ class Watch:
         self.paused: set[Listener] = set()
         #: Nobody watches any more: a connection that is done closes at once.
         self.ended = False
+        #: Whether this process has forked since it serves, and whether it is a child of that, see _fork.
+        self.has_children = self.forked = False
 
     # -- the leading thread
 
@@ -166,6 +171,8 @@ class Watch:
             if self._expecting or timeout <= 0:
                 self._expecting = False
                 timeout = max(0.0, self._sweep() - monotonic())
+            if self._at_hand:
+                return  # It came too late for its deadline, and in time for us.
             if timeout == math.inf:
                 timeout = None
         entries = self._entries
@@ -188,7 +195,8 @@ class Watch:
         for entry in list(self._entries.values()):
             if entry.deadline <= now:
                 try:
-                    entry.on_deadline()
+                    if entry.on_deadline():
+                        self._at_hand.append(entry)  # type: ignore[arg-type]
                 except BaseException:
                     self._contain(entry)
             elif entry.deadline < nearest:
@@ -265,7 +273,7 @@ class Watch:
 
     # -- any thread
 
-    def look_at(self, connection: Connection) -> None:
+    def look_at(self, connection: Any) -> None:
         """Bytes have come for a connection that was parked, of which the poller will not tell."""
         self._ready.append((connection, READABLE))
         self.poller.wake()
@@ -315,13 +323,17 @@ class Watch:
             self.poller.remove(connection.sock)
         return True
 
-    def closed(self, connection: Ending) -> None:
-        """The connection has closed."""
+    def end_handler(self, connection: Ending) -> None:
+        """No request follows on this connection: its handler ends, in the calling thread."""
         if self.on_closed is not None:
             try:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
+
+    def closed(self, connection: Ending) -> None:
+        """The connection has closed."""
+        self.end_handler(connection)
         if self.draining or self.paused:
             self.poller.wake()
 
@@ -348,12 +360,42 @@ class Watch:
             if patience and not self.draining:
                 self.drained_at = monotonic() + patience
             self.draining = True
+        # Who enters itself after this look finds `draining` set.
+        for connection in list(self.waiting):
+            connection.stop_waiting()
         self.poller.wake()
 
     def stop(self) -> None:
         """End now; connections in use stay with those who use them."""
         self._stopped = True
         self.poller.wake()
+
+    def after_fork(self, own: Connection | None, others: Iterable[Connection]) -> None:
+        """In a forked child: close what is the parent's, which is all but ``own``."""
+        self.lock = Lock()
+        self.forked = self.ended = self.draining = self._stopped = True
+        self.drained_at = 0.0
+        self.sinks, self.access_sink, self.is_told = (), None, False
+        entries, self._entries = self._entries, {}
+        for entry in entries.values():
+            if isinstance(entry, Listener):
+                entry.sock.close()
+        connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
+        for connection in {*connections, *self._at_hand, *others}:
+            if connection is not own:
+                connection.sock.close_descriptor()
+        self._at_hand.clear()
+        self._ready.clear()
+        self.waiting.clear()
+        self.poller.close()
+        self.poller = InertPoller()
+        self.rearm = None
+        if own is not None:
+            own.watched = False
+            # It ends with the request at hand.
+            own.keep_open = False
+            own.one_thread = True
+            own.after_fork()
 
     def close(self) -> None:
         """Close what is left, after the watch has ended."""

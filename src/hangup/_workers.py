@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
+from ._fork import end_process
 from ._watch import Watch
 
 if TYPE_CHECKING:
@@ -79,7 +80,6 @@ class Workers:
     ) -> None:
         self._watch = watch
         watch.on_left = self._client_left
-        watch.is_scarce = self._is_scarce
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
@@ -101,13 +101,6 @@ class Workers:
         self._held_seen: set[Exchange] = set()
 
     # -- from outside
-
-    def _is_scarce(self) -> bool:
-        """Whether half of the permitted handlers run, or will with the next one.
-
-        Without the lock: that number may have changed anyhow before anybody acts on it.
-        """
-        return self._busy >= self._max_threads // 2
 
     def start(self) -> None:
         """Start the first leader.  Raises :exc:`RuntimeError` if no thread can be had."""
@@ -137,6 +130,21 @@ class Workers:
         with self._lock:
             here = threading.current_thread()
             return next((worker for worker in self._threads if worker.thread is not here), None)
+
+    def connections(self) -> list[Connection]:
+        """Those that are handled, or wait for it."""
+        handled = [worker.connection for worker in list(self._threads)]
+        return [one for one in handled if one is not None] + list(self.guests) + list(self._backlog)
+
+    def after_fork(self) -> None:
+        """In a forked child, which has one thread at most: it ends behind the handler that forked."""
+        self._lock = threading.Lock()
+        self._backlog = Backlog(self._watch.config.long_wait)
+        self._followers = []
+        self._table.clear()
+        self._threads.clear()
+        self.guests.clear()
+        self._stopped = True
 
     def join_idle(self) -> None:
         """After :meth:`stop`: wait for the threads that are not inside a handler."""
@@ -194,6 +202,8 @@ class Workers:
         finally:
             with self._lock:
                 self._threads.discard(me)
+            if self._watch.forked:
+                end_process()
 
     def _lead(self, me: _Worker) -> Connection | None:
         """Keep the watch until the lead is lost.
@@ -214,6 +224,7 @@ class Workers:
                 self._average < QUICK
                 and self._busy < self._max_threads
                 and connection.exchange is not None
+                and not connection.one_thread  # which will wait for its next request
             ):
                 table[me] = None
                 self._turn += 1

@@ -19,7 +19,16 @@ from .exceptions import ConfigError
 from .probe.command import probe_command
 from .records import FORMATS
 from .run import ScriptError, run_code, run_module, run_script
-from .wsgiserver import DEFAULT_THREADS, GRACE, CannotListen, WSGIServer, bind, serve
+from .wsgiserver import (
+    DEFAULT_THREADS,
+    GRACE,
+    CannotListen,
+    WSGIServer,
+    bind,
+    file_identity,
+    serve,
+    unlink_own,
+)
 
 __all__ = ["main"]
 
@@ -226,6 +235,7 @@ def _reload(options: dict[str, Any], config: Config) -> int:
     sock = bind(
         options["host"], options["port"], unix=options["unix"], fd=options["fd"], backlog=config.backlog
     )
+    bound = file_identity(options["unix"]) if options["unix"] is not None else None
     command = [sys.executable, "-m", "hangup", *(arg for arg in sys.argv[1:] if arg != "--reload")]
     os.environ["HANGUP_RELOAD"] = "0"  # The child is the one that serves.
     try:
@@ -233,4 +243,4 @@ def _reload(options: dict[str, Any], config: Config) -> int:
     finally:
         sock.close()
         if options["unix"] is not None and options["fd"] is None:
-            os.unlink(options["unix"])
+            unlink_own(options["unix"], bound)

@@ -136,6 +136,12 @@ class Config:
         "that a connection which the server closes is drained, lest an RST destroy the answer",
         least=0.01,
     )
+    linger_time: float = _setting(
+        # nginx's lingering_time. Who uploads megabytes reads a 413 only when it has sent them all.
+        30.0,
+        "in all that such a connection is drained",
+        least=0.01,
+    )
     thread_idle_timeout: float = _setting(
         10.0, "that a thread without work waits for some before it ends", least=0.01
     )

@@ -11,6 +11,7 @@ are watched all the same.
 """
 
 import http.server
+import ipaddress
 import logging
 import os
 import socket
@@ -91,17 +92,18 @@ class _OnEngine(socketserver.TCPServer):
 
     # -- which loop
 
-    def _is_threading(self) -> bool:
+    def is_threading(self) -> bool:
+        """Whether handlers run side by side."""
         return isinstance(self, socketserver.ThreadingMixIn)
 
     def _needs_own_loop(self) -> bool:
         cls = type(self)
         return (
             cls.process_request not in _PROCESS_REQUESTS
-            or (self._is_threading() and cls.process_request_thread is not _PROCESS_REQUEST_THREAD)  # type: ignore[attr-defined]
+            or (self.is_threading() and cls.process_request_thread is not _PROCESS_REQUEST_THREAD)  # type: ignore[attr-defined]
             or isinstance(self, _FORKING)
             # What it makes of the sockets can't be foreseen: here, too, one connection at a time.
-            or (not self._is_threading() and cls.get_request is not _OnEngine.get_request)
+            or (not self.is_threading() and cls.get_request is not _OnEngine.get_request)
             or not (type(self.socket) is socket.socket or self._speaks_tls())
             or not _serves_http(self.RequestHandlerClass)
         )
@@ -137,7 +139,7 @@ class _OnEngine(socketserver.TCPServer):
             super().serve_forever(poll_interval)
             return
         self._is_shut_down.clear()
-        serial = not self._is_threading()
+        serial = not self.is_threading()
         # A client that left the backlog must not stall the watch. It stays so: the watch may be about
         # to accept when this returns.
         self.socket.setblocking(False)
@@ -164,6 +166,8 @@ class _OnEngine(socketserver.TCPServer):
                 serial_engine.serve_one(interval)
             else:
                 self._alarm.wait(interval)
+            if serial_engine is not None and serial_engine.watch.forked:
+                return  # A child that a handler has forked serves nothing.
             if not self._stop:
                 self.service_actions()
 
@@ -179,7 +183,7 @@ class _OnEngine(socketserver.TCPServer):
         self._stop = True
         self._alarm.set()
         with self._lock:
-            if self._engine is not None and not self._is_threading():
+            if self._engine is not None and not self.is_threading():
                 self._engine.interrupt()
         self._is_shut_down.wait()
 
@@ -194,7 +198,7 @@ class _OnEngine(socketserver.TCPServer):
             if self._engine is not None and self._engine not in engines:
                 engines.append(self._engine)
         wait = (
-            self._is_threading()
+            self.is_threading()
             and getattr(self, "block_on_close", True)
             and not getattr(self, "daemon_threads", False)
         )
@@ -325,6 +329,17 @@ def check_directory(factory: Any) -> None:
         raise ConfigError(f"can't serve {os.fspath(directory)!r}: there is no such directory")
 
 
+def _name_of(asked: str, bound: str) -> str:
+    """What a server is called that was asked to bind to ``asked``, and is bound to ``bound``."""
+    try:
+        address = ipaddress.ip_address((asked or bound).partition("%")[0])
+    except ValueError:
+        return asked
+    if address.is_unspecified:
+        return socket.gethostname()
+    return "localhost" if str(address) in ("127.0.0.1", "::1") else asked or bound
+
+
 class TCPServer(_OnEngine):
     """``socketserver.TCPServer`` on the engine, for HTTP servers that are built on it.
 
@@ -337,6 +352,21 @@ class HTTPServer(_OnEngine, http.server.HTTPServer):
 
     With :class:`socketserver.ThreadingMixIn` before it, a :class:`ThreadingHTTPServer`.
     """
+
+    def server_bind(self) -> None:
+        """Bind, and set ``server_name`` and ``server_port``.
+
+        ``http.server`` asks the DNS for the name of the address, and waits for what may be half a
+        minute.  Here nobody is asked: a name is what was asked for, and an address its own.
+        """
+        asked = self.server_address
+        socketserver.TCPServer.server_bind(self)
+        bound: Any = self.server_address
+        if isinstance(bound, tuple):
+            self.server_name = _name_of(str(asked[0]), str(bound[0]))
+            self.server_port = bound[1]
+        else:
+            self.server_name, self.server_port = "localhost", 0
 
 
 class ThreadingHTTPServer(socketserver.ThreadingMixIn, HTTPServer):

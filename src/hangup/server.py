@@ -13,12 +13,14 @@ from typing import Any, Protocol
 from ._callbacks import Callbacks
 from ._connection import Connection
 from ._exchange import Exchange
+from ._fork import end_process, watch_forks
 from ._pacer import Pacer
-from ._peer import ClientState
+from ._peer import ClientState, renew_lock
 from ._plain_answer import plain_answer
 from ._poller import new_poller
 from ._watch import Accept, Watch
 from ._workers import SerialWorkers, Workers
+from .client import find_request
 from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected
 from .records import Outcome, RequestRecord
@@ -43,7 +45,7 @@ class Door(Protocol):
     def handle(self, connection: Connection) -> None:
         """Answer the request at hand, and end its exchange.  May raise anything."""
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The handler raised, and its client is there still."""
 
     def closed(self, connection: Connection) -> None:
@@ -100,6 +102,7 @@ class Server:
         access_sink: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self._door = door
+        self._serial = serial
         self.watch = watch = Watch(config, new_poller(), sinks)
         watch.access_sink = access_sink
         watch.is_told = bool(sinks) or access_sink is not None
@@ -116,8 +119,24 @@ class Server:
 
     def start(self) -> None:
         """Start the threads."""
+        watch_forks(self)
         self.watch.pacer.start()
         self.workers.start()
+
+    def after_fork_in_parent(self) -> None:
+        """A child has copies of our descriptors, see ``_fork``."""
+        self.watch.has_children = True
+
+    def after_fork_in_child(self) -> None:
+        """This process is a forked child: nothing is served here, see ``_fork``."""
+        renew_lock()
+        request = find_request()
+        own = request.after_fork() if isinstance(request, Exchange) else None
+        if not isinstance(own, Connection) or own.watch is not self.watch:
+            own = None
+        self.watch.after_fork(own, self.workers.connections())
+        self.workers.after_fork()
+        self._callbacks.after_fork()
 
     def serve_one(self, timeout: float | None) -> None:
         """Serial servers: handle the next request in this thread, or return after ``timeout`` s."""
@@ -188,13 +207,16 @@ class Server:
                 _log.exception("while an exception was handled")  # handle_error itself raised
             finally:
                 self._end(connection)
-        except BaseException:
-            # SystemExit ends a handler, not the server; KeyboardInterrupt is the main thread's, and
-            # a serial server's handlers run there.
-            if connection.exchange is not None:
-                connection.exchange.outcome = Outcome.FAILED
-            self._end(connection)
-            raise
+        except BaseException as error:
+            # SystemExit, say, or asyncio's CancelledError. They end a handler, and not the server.
+            if self.watch.forked:
+                end_process(error)
+            try:
+                self._failed(connection, error)
+            finally:
+                self._end(connection)
+            if self._serial:
+                raise  # Its handlers run in the main thread: Ctrl-C and sys.exit() are meant for that.
 
     def _handle(self, connection: Connection, exchange: Exchange) -> None:
         exchange.start(connection)
@@ -212,7 +234,7 @@ class Server:
         finally:
             self.workers.guests.discard(connection)
 
-    def _failed(self, connection: Connection, error: Exception) -> None:
+    def _failed(self, connection: Connection, error: BaseException) -> None:
         """The one place where it is decided what a handler's exception means."""
         if isinstance(error, ClientDisconnected) and connection.peer.state is not ClientState.OPEN:
             # An ordinary event. Its handler has given up, so that nobody was answered.
@@ -226,7 +248,8 @@ class Server:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
             try:
-                self._door.failed(connection, error)
+                if not (self._serial and not isinstance(error, Exception)):
+                    self._door.failed(connection, error)
             finally:
                 self._answer(connection, Outcome.FAILED, 500, "Internal Server Error")
 
@@ -249,7 +272,8 @@ class Server:
         except ClientDisconnected:
             pass
 
-    @staticmethod
-    def _end(connection: Connection) -> None:
+    def _end(self, connection: Connection) -> None:
         connection.end_exchange(keep_open=False)
+        if connection.one_thread:
+            self.watch.end_handler(connection)
         connection.finish()

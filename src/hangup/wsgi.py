@@ -23,6 +23,7 @@ from ._tls import ContextOf
 from ._version import __version__
 from ._watch import Accept, Watch
 from .client import BlankClient
+from .exceptions import ClientDisconnected
 
 __all__ = ["FileWrapper", "WSGIDoor", "WSGIError"]
 
@@ -96,12 +97,17 @@ class WSGIDoor:
         environ["hangup.client"] = exchange.blank_client = BlankClient(exchange)
         if request.fields.length:
             environ["wsgi.input"] = open_input(connection)
-        result = self._app(environ, answer.start_response)
-        if type(result) is list and len(result) == 1:
-            answer.send_whole(result[0])
-        else:
-            answer.send_all(result)
-        connection.end_exchange(keep_open=answer.keep_open)
+        try:
+            result = self._app(environ, answer.start_response)
+            if type(result) is list and len(result) == 1:
+                answer.send_whole(result[0])
+            else:
+                answer.send_all(result)
+        except ClientDisconnected:
+            if not answer.is_whole:
+                raise
+            # It has its response: what it left is what the application did behind that.
+        connection.end_exchange(keep_open=answer.keep_open, whole=True)
 
     def _see(self, request: Request) -> dict[str, Any]:
         seen: dict[str, Any] = environ_of(request, self._base)
@@ -126,7 +132,7 @@ class WSGIDoor:
 
         return take
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The application raised: its traceback goes to the log."""
         exchange = connection.exchange
         request = exchange.request if exchange is not None else None
