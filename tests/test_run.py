@@ -495,6 +495,8 @@ if __name__ == "__main__":
     me, bare = sys.executable, {"PATH": os.environ["PATH"]}
     subprocess.run([me, "child.py", "run"], check=True)
     subprocess.run([os.path.join(os.path.dirname(me), "python"), "child.py", "by another name"])
+    os.environ["PATH"] = os.path.dirname(me) + os.pathsep + os.environ["PATH"]
+    subprocess.run(["python", "child.py", "by the path"])
     subprocess.run([me.encode(), "child.py", "bytes"], env=bare)
     subprocess.run(f"{me} child.py shell", shell=True, check=True)
     subprocess.run(["sh", "-c", f"{me} child.py sh"], check=True)
@@ -535,14 +537,16 @@ def test_children_by_the_same_interpreter_are_on_hangup_and_nothing_else_knows(t
         [sys.executable, "-m", "hangup", "run", "program.py"],
         capture_output=True, text=True, cwd=tmp_path, timeout=6 * PATIENCE, env=environment,
     )  # fmt: skip
-    ours = ("run", "by another name", "bytes", "shell", "sh", "executable", "spawnv", "spawnve",
-            "posix_spawn", "again", "grandchild")  # fmt: skip
+    ours = (
+        "run", "by another name", "by the path", "bytes", "shell", "sh", "executable", "spawnv",
+        "spawnve", "posix_spawn", "again", "grandchild",
+    )  # fmt: skip
     plain = [sys.executable, "-c", "import sys; print('sitecustomize' in sys.modules)"]
     customized = subprocess.run(plain, capture_output=True, text=True, env=environment).stdout.strip()
     assert result.stdout.splitlines() == [
-        *(f"{name} hangup.httpserver None None [] {customized}" for name in ours[:6]),
+        *(f"{name} hangup.httpserver None None [] {customized}" for name in ours[:7]),
         f"path hangup.httpserver elsewhere None [] {customized}",
-        *(f"{name} hangup.httpserver None None [] {customized}" for name in ours[6:]),
+        *(f"{name} hangup.httpserver None None [] {customized}" for name in ours[7:]),
         f"-I http.server None None [] {customized}",
         f"-E http.server None None [] {customized}",
         f"-Wignore hangup.httpserver None None [] {customized}",

@@ -15,14 +15,17 @@ import functools
 import inspect
 import multiprocessing.spawn
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["adopt_children"]
 
 _HOOK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_child")
+# As it is now: a program may say that another one is to be started.
+_PYTHON = sys.executable
 #: Says of which environment the interpreter is that is meant: its prefix.
 VARIABLE = "HANGUP_RUN"
 
@@ -32,7 +35,7 @@ def adopt_children(undo: contextlib.ExitStack, install: Callable[[], object]) ->
 
     ``install`` is a function at the top of a module.
     """
-    if not sys.executable:
+    if not _PYTHON:
         return  # An interpreter inside another program.
 
     def put(owner: Any, name: str, value: Any) -> None:
@@ -54,12 +57,13 @@ def adopt_children(undo: contextlib.ExitStack, install: Callable[[], object]) ->
 
 def _is_this_python(name: Any) -> bool:
     """Whether this is the name of the program's interpreter: its file, in the same folder."""
-    ours = sys.executable
     try:
         path = os.fsdecode(name)
-        if os.path.dirname(os.path.abspath(path)) != os.path.dirname(ours):
+        if path.startswith("python"):
+            path = shutil.which(path) or path
+        if os.path.dirname(os.path.abspath(path)) != os.path.dirname(_PYTHON):
             return False
-        return os.path.realpath(path) == os.path.realpath(ours)
+        return os.path.realpath(path) == os.path.realpath(_PYTHON)
     except (TypeError, ValueError):
         return False
 
@@ -82,18 +86,17 @@ def _names_this_python(command: Any, executable: Any = None) -> bool:
     """Whether a command starts this interpreter, by itself or by another program's doing."""
     if isinstance(command, (str, bytes, os.PathLike)):
         line = os.fsdecode(command)  # Of a shell's, perhaps.
-        return sys.executable in line or _is_this_python(executable or line)
-    try:
-        words = list(command)
-    except TypeError:
+        return _PYTHON in line or _is_this_python(executable or line)
+    if not isinstance(command, Sequence):
         return False
+    words = list(command)
     if _is_this_python(executable or next(iter(words), None)):
         return _hears(words)
     return any(_is_this_python(word) or _is_in_line(word) for word in words)
 
 
 def _is_in_line(word: Any) -> bool:
-    return isinstance(word, str) and sys.executable in word.split()
+    return isinstance(word, str) and _PYTHON in word.split()
 
 
 def _environment(env: Mapping[Any, Any] | None) -> dict[Any, Any]:
