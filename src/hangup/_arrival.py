@@ -153,6 +153,11 @@ class Arrival(Ending):
         return self._coming is None and self.wire.body_ended and not has_begun(self.wire.buffer)
 
     @property
+    def received(self) -> int:
+        """Bytes that have come of a request that is not whole."""
+        return len(self.wire.buffer) if self._coming is None else self.wire.body_come
+
+    @property
     def body_is_coming(self) -> bool:
         """Whether a request's head is there, and its body is waited for."""
         return self._coming is not None

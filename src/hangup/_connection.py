@@ -199,6 +199,14 @@ class Connection(Remainder):
             return 0  # It has been closed.
         return READABLE | sum(flags for _, flags in poll.poll(0))
 
+    def make_way(self) -> None:
+        """There is no room for connections, and nobody works for this one: close it."""
+        if self.state is State.LINGERING:
+            self._settle(Outcome.ANSWERED)
+            self.retire()
+        else:
+            self._end_idle()
+
     def on_deadline(self) -> bool:
         """Called when :attr:`deadline` has passed; True if a request is at hand all the same."""
         if self.state is State.SENDING:
@@ -219,13 +227,16 @@ class Connection(Remainder):
                 return True
             if self.state is not _IDLE or self.deadline > due:
                 return False
+        self._end_idle()
+        return False
+
+    def _end_idle(self) -> None:
         exchange = self._unfinished()
         if exchange is None:
             self.retire()
         else:
             # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
             self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
-        return False
 
     def turn_away(self) -> None:
         """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""
@@ -289,6 +300,17 @@ class Connection(Remainder):
                     return False
         finally:
             del watch.waiting[self]
+
+    def cut_off(self) -> None:
+        """The server waits for this request no longer.  Any thread.
+
+        Its handler is told as of a disconnect.
+        """
+        self._left(Departure.SHUTDOWN)
+        try:
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # for a thread that waits on it
+        except OSError:
+            pass  # It is closed already.
 
     def stop_waiting(self) -> None:
         """Have a thread that is in :meth:`wait_for_next_request` return.  Any thread."""

@@ -251,11 +251,21 @@ class Ending(Receiver):
                 # FIN. If answers are unsettled it is no news: the client's last word is to come; nor if
                 # it has yet to read what is in the kernel's buffer: it may have closed its sending side.
                 self._drained = True
-                return not self._unsettled and bytes_queued(self.sock) <= 1
+                return self._is_last_word()
             room -= count
             self._heard_at = monotonic()
         self._drained = False
         return self._heard_at >= self._linger_until
+
+    def _is_last_word(self) -> bool:
+        """FIN has come: whether nothing more will."""
+        if self._is_unix():
+            return not self._unsettled
+        unread = bytes_queued(self.sock) > 1  # Our own FIN counts as a byte.
+        if unread and self._is_over():
+            self._left(Departure.RESET)  # Whoever met the error did not say so.
+            return True
+        return not (unread or self._unsettled)
 
     def is_delivered(self, exchange: Exchange) -> bool:
         """Whether a response that was sent whole counts as delivered to a client that is gone.

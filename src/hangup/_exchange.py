@@ -7,7 +7,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from ._heads import Request
-from ._peer import ClientState, Peer
+from ._peer import ClientState, Departure, Peer
 from .client import Client, set_current
 from .records import CLIENT_CLOSED_REQUEST, Outcome, Phase, RequestRecord
 
@@ -176,6 +176,8 @@ class Exchange:
 
     def record(self, peer: Peer, outcome: Outcome) -> RequestRecord:
         """The record of this exchange, which has ended so."""
+        if outcome is Outcome.LEFT and peer.reason is Departure.SHUTDOWN:
+            outcome = Outcome.FAILED
         now = self.ended_at or monotonic()
         request = self.request
         began_at = self.ready_at
@@ -183,7 +185,8 @@ class Exchange:
         left_at = None
         wasted = 0.0
         status = self.status
-        if peer.left_at is not None and outcome is not _ANSWERED:
+        # Who reset when it had its response stayed for as long as anybody worked for it.
+        if peer.left_at is not None and (outcome is not _ANSWERED or peer.sent_fin):
             departed = peer.left_at
             left_at = max(0.0, departed - began_at)
             if outcome is Outcome.LEFT and started_at:

@@ -43,6 +43,8 @@ class Departure(enum.Enum):
     WRITE_FAILED = "write failed"
     WRITE_TIMEOUT = "write timeout"
     UNREACHABLE = "unreachable"
+    #: It has not: the server ends, and waits no longer for what works for it.
+    SHUTDOWN = "shutdown"
 
 
 class Peer:

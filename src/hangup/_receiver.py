@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._chunked_stream import ChunkedStream
 from ._heads import CHUNKED
 from ._peer import ClientState, Departure
-from ._poller import wait_for
+from ._poller import bytes_queued, wait_for
 from ._sender import DONTWAIT, Sender
 from ._streams import ClientSocket, RequestStream
 from ._wire import Wire
@@ -47,6 +47,7 @@ class Receiver(Sender):
         "_stream",
         "_waited",
         "_waited_for",
+        "evicted",
         "keep_open",
         "request",
         "wire",
@@ -64,6 +65,8 @@ class Receiver(Sender):
         self._drained = False
         # Seconds that the client of a request was waited for, and of which one: it began then.
         self._waited = self._waited_for = 0.0
+        #: Whether its client was too slow while other requests waited; see _pressure.
+        self.evicted = False
 
     @property
     def is_raw(self) -> bool:
@@ -163,7 +166,13 @@ class Receiver(Sender):
                 if exchange is not None and exchange.phase is Phase.WORKING:
                     exchange.phase = Phase.BODY
                 began = monotonic()
-                if not self._wait_readable(self._allowed(exchange, timeout)):
+                held_up = self.watch.held_up
+                held_up[self] = None
+                try:
+                    come = self._wait_readable(self._allowed(exchange, timeout))
+                finally:
+                    held_up.pop(self, None)
+                if self.evicted or not come:
                     raise BodyTimeout("timed out") from None
                 self._waited += monotonic() - began
             except OSError as error:
@@ -182,6 +191,22 @@ class Receiver(Sender):
         incomplete = not self._raw and not self.wire.body_ended
         self._left(Departure.FIN, incomplete=incomplete)
         raise ClientDisconnected("the client left before its request was complete")
+
+    def bytes_moved(self, exchange: "Exchange") -> int:
+        """How many bytes its client has sent, and has acknowledged.  Any thread."""
+        return exchange.body_in + exchange.out - bytes_queued(self.sock)
+
+    def evict(self) -> None:
+        """Its client is too slow, and a thread waits for it that others need.  Any thread."""
+        self.evicted = True
+        exchange = self.exchange
+        reads = exchange is not None and exchange.answer_began
+        if reads:
+            self._left(Departure.WRITE_TIMEOUT)
+        try:  # The thread waits in poll(2), on the socket.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR if reads else socket.SHUT_RD)
+        except OSError:
+            pass  # It is closed already.
 
     def _allowed(self, exchange: "Exchange | None", timeout: float) -> float:
         """Seconds that may pass before the next byte.

@@ -266,13 +266,21 @@ class Sender:
         # There is room when a third of the kernel's buffer is free, and that may be megabytes. Whether
         # the client reads meanwhile, and how fast, is told by what is still in there.
         queued = bytes_queued(self.sock)
-        while not wait_for(self.sock, select.POLLOUT, timeout):
+        while not self._wait_for_room(timeout):
             left = bytes_queued(self.sock)
             if queued - left < max(1.0, self.config.min_rate * timeout):
                 self._cut_short()
                 self._left(Departure.WRITE_TIMEOUT)
                 raise ClientDisconnected(f"the client read too little in {timeout:g} s", errno.ETIMEDOUT)
             queued = left
+
+    def _wait_for_room(self, timeout: float) -> bool:
+        held_up = self.watch.held_up
+        held_up[self] = None
+        try:
+            return wait_for(self.sock, select.POLLOUT, timeout)
+        finally:
+            held_up.pop(self, None)
 
     def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
         """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""

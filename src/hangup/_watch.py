@@ -35,16 +35,22 @@ ACCEPT_LAST = 4096
 # When there is no room, so many of the idle connections are closed in one go: one in 64 of all that may
 # be open, for looking at them all is dear.
 ROOM_SHARE = 64
+# Seconds that a request may take to come when there is no room for other connections.
+SLOW_REQUEST = 1.0
 
 
-class _Watched(Protocol):
-    """What the watch knows of an entry: a connection, or a listener."""
+class _Timed(Protocol):
+    """What has a deadline."""
 
     deadline: float
 
-    def on_ready(self, flags: int) -> bool: ...
-
     def on_deadline(self) -> bool: ...
+
+
+class _Watched(_Timed, Protocol):
+    """What the watch knows of an entry: a connection, or a listener."""
+
+    def on_ready(self, flags: int) -> bool: ...
 
 
 class _Waker:
@@ -74,7 +80,7 @@ class Watch:
     not look at the poller anyhow; most that carry one request never need it, which saves them a
     quarter of their system calls.
 
-    Of ``waiting`` only single operations are used, each atomic.
+    Of ``waiting`` and ``held_up`` only single operations are used, each atomic.
 
     ``lock`` guards the hand-over of connections: their ``state``, ``pending`` and ``watched``, and that
     they are still open; and ``draining``, which is set once, so that nobody parks a connection behind
@@ -118,8 +124,13 @@ class Watch:
         self.next_sweep = math.inf
         self._stopped = False
         self._expecting = False
-        #: Connections whose threads wait for their next request.
+        #: Connections whose threads wait for their next request; and for their clients, to send or read.
         self.waiting: dict[Connection, None] = {}
+        self.held_up: dict[Any, None] = {}
+        #: What has a deadline, and no descriptor. Set before the threads start.
+        self.timers: list[_Timed] = []
+        #: Bytes of responses that are held for clients which read slowly. ``lock`` guards it.
+        self.held_bytes = 0
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
         #: and how many of them are gone, which ``lock`` guards.
         self.most = config.max_connections or room()
@@ -153,7 +164,7 @@ class Watch:
             self._poll()
 
     @staticmethod
-    def _contain(entry: _Watched) -> None:
+    def _contain(entry: _Timed) -> None:
         """A defect of ours, or of a hook's, in an exception handler.
 
         It costs that client its connection, and nobody else; least of all does it end the watch.
@@ -192,7 +203,7 @@ class Watch:
         """Call on those whose deadline has passed; return when to do so again."""
         now = monotonic()
         nearest = math.inf
-        for entry in list(self._entries.values()):
+        for entry in [*self._entries.values(), *self.timers]:
             if entry.deadline <= now:
                 try:
                     if entry.on_deadline():
@@ -220,26 +231,46 @@ class Watch:
             self.next_sweep = connection.deadline
 
     def make_room(self) -> bool:
-        """Close some idle connections, those first that have been idle for longest; True if it helps.
+        """Close some connections that nobody works for; True if it helps.
 
-        One whose client has just sent something is none of them.
+        Those first that have been answered and only linger; then those that are idle, the longest idle
+        first; then those whose request is not whole, which have sent least for longest (408).  One whose
+        client has just sent something is none of them.
         """
-        idle = [
-            entry
-            for entry in self._entries.values()
-            if isinstance(entry, Connection) and entry.state is State.IDLE and entry.is_quiet
-        ]
+        now = monotonic()
+        lingering, idle, slow = [], [], []
+        for entry in self._entries.values():
+            if not isinstance(entry, Connection):
+                continue
+            if entry.state is State.LINGERING:
+                lingering.append(entry)
+            elif entry.state is State.IDLE and entry.is_quiet:
+                idle.append(entry)
+            elif entry.state is State.IDLE and now - entry.idle_since > SLOW_REQUEST:
+                slow.append(entry)
         idle.sort(key=lambda connection: connection.idle_since)
-        wanted = max(1, len(idle) // ROOM_SHARE)
-        for connection in idle:
-            if wanted and not connection.has_news():
+        slow.sort(key=lambda connection: (connection.received, connection.idle_since))
+        candidates = [*lingering, *idle] or slow
+        wanted = max(1, len(candidates) // ROOM_SHARE)
+        for connection in candidates:
+            if wanted and (connection.state is State.LINGERING or not connection.has_news()):
                 wanted -= 1
-                connection.retire()
+                connection.make_way()
         return self.opened - self.gone < self.most
 
     def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
+
+    def suspend_listeners(self) -> None:
+        """Accept nothing until :meth:`resume_listeners`.  Before the start, or by the leading thread."""
+        for listener in self._listeners:
+            listener.suspend()
+
+    def resume_listeners(self) -> None:
+        """Accept again, and at once what has come.  The leading thread's."""
+        for listener in self._listeners:
+            listener.resume()
 
     def listen(self, sock: socket.socket, accept: Accept) -> None:
         """Accept connections.  Before the first ``next``."""

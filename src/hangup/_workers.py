@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
 from ._fork import end_process
+from ._pressure import Pressure
 from ._watch import Watch
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class Workers:
         self._threads: set[_Worker] = set()
         self._busy = 0
         self._backlog = Backlog(watch.config.long_wait)
+        # Ours to tell of requests that wait; the rest is the event loop's.
+        self._pressure = Pressure(watch, lambda: len(self._backlog))
         self._started = 0
         self._stopped = False
         self._table: dict[_Worker, None] = {}
@@ -269,6 +272,7 @@ class Workers:
         if len(self._backlog) >= self._max_queue and connection.exchange is not None:
             return False
         self._backlog.put(connection)
+        self._pressure.begin()
         return True
 
     def _take_over(self) -> None:
@@ -390,19 +394,36 @@ class SerialWorkers(Workers):
         """Make a running or the next :meth:`serve` return."""
         self._arrived.release()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a request waits."""
+        return len(self._backlog) > 0
+
+    def take(self, timeout: float | None) -> Connection | None:
+        """The next request; None if none is within ``timeout`` seconds, or after :meth:`interrupt`."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            if not self._arrived.acquire(timeout=left):
+                return None
+            with self._lock:
+                connection = self._backlog.take_first()
+            if connection is None:
+                return None
+            if connection.exchange is None:
+                self._serve(connection)  # an errand: it is no request
+            elif is_dead(connection):
+                connection.drop()
+            else:
+                return connection
+
     def serve(self, timeout: float | None) -> None:
         """Handle the next request; returns also when none came for ``timeout`` seconds.
 
         Raises what the handler raised, if it is no :exc:`Exception`.
         """
-        if not self._arrived.acquire(timeout=timeout):
-            return
-        with self._lock:
-            connection = self._backlog.take_first()
+        connection = self.take(timeout)
         if connection is None:
-            return
-        if is_dead(connection):
-            connection.drop()
             return
         self.guests.add(connection)
         try:

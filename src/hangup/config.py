@@ -130,6 +130,16 @@ class Config:
         240.0,
         "bytes a second that a client must send or read while it is waited for (0: any)",
     )
+    min_rate_under_load: float = _setting(
+        # Less than a slow mobile connection. It matters only where every thread is taken.
+        16384.0,
+        "bytes a second that a client must send or read while requests wait for its thread (0: any)",
+    )
+    max_held_output: int = _setting(
+        # A handful of large downloads; beyond it, a thread waits for its client.
+        64 * 1024 * 1024,
+        "bytes of responses that are held in memory for clients that read slowly",
+    )
     linger_timeout: float = _setting(
         # Apache's and nginx's lingering closes use 2 and 5 s.
         2.0,

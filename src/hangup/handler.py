@@ -500,7 +500,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             self._headers_buffer.append(b"Connection: keep-alive\r\n")
 
     def _recount(self) -> None:
-        """A program has changed the head's lines: which length do they say now?"""
+        """A program has changed the head's lines: find the length that they say now."""
         self._length = None
         for line in self._headers_buffer:
             name, _, value = line.partition(b":")
@@ -509,11 +509,11 @@ class BaseHTTPRequestHandler(Handling, _Stock):
                 self._length_line = line
 
     def flush_headers(self) -> None:
-        if self._own_flush and self._length_line is not None:
-            if self._length_line not in self._headers_buffer:
-                self._recount()
-                if type(self.wfile) is AnswerStream and self.wfile.room >= 0:
-                    self.wfile.room = ANY_LENGTH if self._length is None else self._length
+        line = self._length_line if self._own_flush else None
+        if line is not None and line not in self._headers_buffer:
+            self._recount()
+            if type(self.wfile) is AnswerStream and self.wfile.room >= 0:
+                self.wfile.room = ANY_LENGTH if self._length is None else self._length
         super().flush_headers()
 
     def _send_no_body(self, status: int) -> None:

@@ -26,8 +26,9 @@ from ._connection import Connection
 from ._ending import State
 from ._handling import program_logs
 from ._http_door import HTTPDoor, take_over
+from ._steps import Steps
 from ._streams import ClientSocket
-from ._tls import ContextOf
+from ._tls import ContextOf, say_goodbye
 from .adapter import is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
@@ -73,6 +74,8 @@ class _OnEngine(socketserver.TCPServer):
         self._lock = threading.Lock()
         self._engine: Server | None = None
         self._ended: list[Server] = []
+        self._steps: Steps | None = None
+        self._socket_timeout: float | None = None
         self._door: HTTPDoor
         self._stop = False
         self._alarm = threading.Event()
@@ -139,6 +142,7 @@ class _OnEngine(socketserver.TCPServer):
             super().serve_forever(poll_interval)
             return
         self._is_shut_down.clear()
+        self._end_steps()
         serial = not self.is_threading()
         # A client that left the backlog must not stall the watch. It stays so: the watch may be about
         # to accept when this returns.
@@ -159,6 +163,52 @@ class _OnEngine(socketserver.TCPServer):
             self._stop = False
             self._alarm.clear()
             self._is_shut_down.set()
+
+    def handle_request(self) -> None:
+        """Serve one request: wait for it for :attr:`timeout` seconds (None: for ever) at the most.
+
+        ``handle_timeout()`` is called if there is none.  Connections that stay silent keep nobody
+        waiting.  With :class:`socketserver.ThreadingMixIn` the handler runs in a thread, which keeps the
+        connection.
+        """
+        if self._needs_own_loop():
+            super().handle_request()
+            return
+        timeout = self._timeout_of_request()
+        with self._lock:
+            if self._steps is None:
+                engine = self._new_engine(serial=True)
+                self._steps = Steps(engine, self.socket)
+                self._engine = engine
+            steps = self._steps
+        connection = steps.take(timeout)
+        if connection is None:
+            self.handle_timeout()
+        elif self.is_threading():
+            steps.serve_in_thread(connection, daemon=getattr(self, "daemon_threads", False))
+        else:
+            steps.serve(connection)
+
+    def _timeout_of_request(self) -> float | None:
+        """:attr:`timeout`, or what the listening socket has, if that is less."""
+        found = self.socket.gettimeout()
+        if found != 0.0:  # which is ours
+            self._socket_timeout = found
+            self.socket.setblocking(False)
+        limits = [limit for limit in (self._socket_timeout, self.timeout) if limit is not None]
+        return min(limits, default=None)
+
+    def _end_steps(self) -> None:
+        """``serve_forever`` takes over from ``handle_request``: what waits for a call is served."""
+        with self._lock:
+            steps, self._steps = self._steps, None
+            self._engine = None
+        if steps is None:
+            return
+        steps.engine.drain()
+        while (connection := steps.take(0)) is not None:
+            steps.serve_in_thread(connection, daemon=True)
+        self._ended.append(steps.engine)
 
     def _loop(self, serial_engine: Server | None, interval: float | None) -> None:
         while not self._stop:
@@ -197,6 +247,7 @@ class _OnEngine(socketserver.TCPServer):
             engines, self._ended = self._ended, []
             if self._engine is not None and self._engine not in engines:
                 engines.append(self._engine)
+            steps, self._steps = self._steps, None
         wait = (
             self.is_threading()
             and getattr(self, "block_on_close", True)
@@ -204,6 +255,8 @@ class _OnEngine(socketserver.TCPServer):
         )
         for engine in engines:
             engine.close(wait=wait)
+        if steps is not None and wait:
+            steps.join()
         super().server_close()
 
     # -- one request, for loops that are not the engine's
@@ -276,8 +329,10 @@ class _OnEngine(socketserver.TCPServer):
         """Close a connection that is done with."""
         if isinstance(request, ClientSocket) and request.connection.blocking:
             request.connection.finish()
-        else:
-            super().shutdown_request(request)
+            return
+        if isinstance(request, ssl.SSLSocket):
+            say_goodbye(request, self._config.write_timeout)
+        super().shutdown_request(request)
 
     def process_foreign(self, request: Any, address: Any) -> None:
         """A connection over something that is no plain socket, TLS say: the standard library's way."""

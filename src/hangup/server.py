@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from time import monotonic
 from typing import Any, Protocol
 
 from ._callbacks import Callbacks
@@ -34,6 +35,8 @@ _GONE = ClientState.GONE
 # Seconds between the probes of a silent peer, and how many go unanswered before it counts as gone.
 _PROBE_INTERVAL = 5
 _PROBES = 3
+# Seconds that a handler has to end which was just told that it must.
+_LAST_CHANCE = 1.0
 
 
 class Door(Protocol):
@@ -176,12 +179,32 @@ class Server:
         self.watch.drain()
         if wait:
             self.workers.join(grace)
+            if self.cut_off(grace):
+                self.workers.join(_LAST_CHANCE)
         self.watch.stop()
         self.workers.stop()
         self.workers.join_idle()
         self._callbacks.close()
         self.watch.pacer.stop()
         self.watch.close()
+
+    def in_progress(self) -> "list[tuple[Connection, Exchange]]":
+        """The requests that are handled, or wait for it, and their connections."""
+        found = [(one, one.exchange) for one in self.workers.connections()]
+        return [(one, exchange) for one, exchange in found if exchange is not None]
+
+    def cut_off(self, grace: float | None) -> bool:
+        """``grace`` seconds have passed: end what is in progress.  Returns whether anything is.
+
+        Its handlers are told as of a disconnect: what asks its client stops, and generators are closed.
+        """
+        left = self.in_progress()
+        for connection, exchange in left:
+            age = monotonic() - exchange.ready_at
+            what = f"{exchange.request.method} {exchange.request.target[:200]}"
+            _log.warning("cut off after %g s of grace: %a (%.1f s old)", grace or 0, what, age)
+            connection.cut_off()
+        return bool(left)
 
     def serve(self, connection: Connection) -> None:
         """Handle the requests of a connection that are at hand.  The worker threads call this."""
