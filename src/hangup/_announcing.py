@@ -40,10 +40,9 @@ def announce_servers(undo: contextlib.ExitStack) -> None:
         setattr(owner, name, value)
 
     serving = functools.partial(_announce, say)
-    # The engine's first: it has one of its own, and otherwise what it inherits.
-    put(_OnEngine, "serve_forever", _before(_OnEngine.serve_forever, serving))
-    for name in ("serve_forever", "handle_request"):
-        put(socketserver.BaseServer, name, _before(getattr(socketserver.BaseServer, name), serving))
+    for cls in (_OnEngine, socketserver.BaseServer):
+        for name in {"serve_forever", "handle_request"}.intersection(vars(cls)):
+            put(cls, name, _before(vars(cls)[name], serving))
     socket.socket.listen = _after_listening(socket.socket.listen, say)  # type: ignore[method-assign]
     undo.callback(delattr, socket.socket, "listen")  # It is inherited again.
 
