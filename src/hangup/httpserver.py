@@ -39,8 +39,8 @@ __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]
 
 _log = logging.getLogger("hangup")
 
-# Seconds after which a Ctrl-C is seen that came in the instant before serve_forever began to wait: a lock,
-# unlike a system call, doesn't look again.
+# Seconds after which a Ctrl-C is seen that came in the instant before serve_forever began to wait: for
+# a lock, that is, which then doesn't look again.
 SIGNAL_INTERVAL = 0.5
 
 _FORKING = getattr(socketserver, "ForkingMixIn", ())
