@@ -203,6 +203,9 @@ class Watch:
 
     def _sweep(self) -> float:
         """Call on those whose deadline has passed; return when to do so again."""
+        # Before the look: a thread that parks a connection meanwhile, which this look has passed, is to
+        # find that nothing is expected, and say so (expect).
+        self.next_sweep = math.inf
         now = monotonic()
         nearest = math.inf
         for entry in [*self._entries.values(), *self.timers]:
@@ -242,7 +245,8 @@ class Watch:
         """
         now = monotonic()
         lingering, idle, slow = [], [], []
-        for entry in self._entries.values():
+        # A copy: other threads' connections come and go meanwhile.
+        for entry in list(self._entries.values()):
             if not isinstance(entry, Connection):
                 continue
             if entry.state is State.LINGERING:
