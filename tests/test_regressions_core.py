@@ -1,12 +1,15 @@
 """What went wrong once where threads meet in the engine, each made to happen again."""
 
 import contextlib
+import threading
 from time import monotonic
 from typing import Any
 
-from conftest import answer, until
+import pytest
+from conftest import PATIENCE, answer, until
 
 import hangup
+from hangup import Outcome
 from hangup._connection import Connection
 
 
@@ -77,3 +80,75 @@ def test_a_deadline_that_another_thread_sets_during_a_sweep_is_kept(serve: Any) 
     watch.timers[:0] = [another, timer := Timer()]
     watch.expect(timer.deadline)
     until(lambda: kept, "the other deadline")
+
+
+class KeepsThread(hangup.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    thread_per_connection = True
+    may_read: threading.Event
+
+    def do_POST(self) -> None:
+        self.may_read.wait(PATIENCE)
+        answer(self, self.rfile.read())
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_a_body_that_takes_longer_than_a_connection_may_be_idle_is_waited_for(serve: Any) -> None:
+    KeepsThread.may_read = threading.Event()
+    KeepsThread.may_read.set()
+    serving = serve(KeepsThread, config=hangup.Config(keep_alive_timeout=0.5))
+    with serving.connect() as peer:
+        for body in (b"", b"abcd"):  # The thread that has answered the first one waits for the second.
+            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
+            for byte in body:
+                threading.Event().wait(0.2)
+                peer.send(bytes([byte]))
+            assert peer.response()[1] == body
+    assert [record.outcome for record in serving.wait_for_records(2)] == [Outcome.ANSWERED] * 2
+
+
+def test_a_head_that_ends_later_than_a_connection_may_be_idle_is_waited_for(serve: Any) -> None:
+    KeepsThread.may_read = threading.Event()
+    KeepsThread.may_read.set()
+    serving = serve(KeepsThread, config=hangup.Config(keep_alive_timeout=0.5))
+    with serving.connect() as peer:
+        for piece in (b"", b"Host: a\r\nContent-Length: 0\r\n\r\n"):
+            peer.send(b"POST / HTTP/1.1\r\n" + (b"" if piece else b"Host: a\r\nContent-Length: 0\r\n\r\n"))
+            if piece:
+                threading.Event().wait(0.8)
+                peer.send(piece)
+            assert peer.response()[0].status == 200
+
+
+def test_a_client_that_leaves_in_a_head_for_which_a_thread_waits_is_told_of(serve: Any) -> None:
+    KeepsThread.may_read = threading.Event()
+    KeepsThread.may_read.set()
+    serving = serve(KeepsThread)
+    with serving.connect() as peer:
+        peer.send(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").response()
+        peer.send(b"POST /b HTTP/1.1\r\nHost:")
+        peer.fin()
+    records = {record.target: record.outcome for record in serving.wait_for_records(2)}
+    assert records == {"/a": Outcome.ANSWERED, "/b": Outcome.LEFT}
+
+
+@pytest.mark.parametrize("who", ["stop_waiting", "evict"])
+def test_whoever_ends_a_threads_wait_ends_no_request_that_has_come_by_then(serve: Any, who: str) -> None:
+    """The look at who waits, and the end of the wait, are two steps."""
+    KeepsThread.may_read = threading.Event()
+    serving = serve(KeepsThread)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n"
+    with serving.connect() as peer:
+        try:
+            peer.send(head + b"a" * 65536)
+            connection = serving.the_connection()
+            until(lambda: connection.exchange is not None and connection.exchange.started_at, "started")
+            getattr(connection, who)()
+        finally:
+            KeepsThread.may_read.set()
+        peer.send(b"a" * (70000 - 65536))
+        response, body = peer.response()
+    assert (response.status, len(body)) == (200, 70000)
+    record = serving.record()
+    assert (record.outcome, record.left_at) == (Outcome.ANSWERED, None)

@@ -287,6 +287,7 @@ class Connection(Remainder):
         """
         self.give_back_stream()
         deadline = monotonic() + self.idle_timeout
+        begun = False
         watch = self.watch
         if watch.forked:
             return False  # The next request is the parent's.
@@ -299,13 +300,19 @@ class Connection(Remainder):
                 if self.advance():
                     return True
                 if had_left or not self.keep_open or watch.draining:
-                    return False
+                    break
+                if not begun and has_begun(self.wire.buffer):
+                    begun, deadline = True, monotonic() + self.config.head_timeout
                 left = max(0.0, deadline - monotonic())
                 open_still = self.peer.state is ClientState.OPEN
                 if open_still and not self._wait_readable(left):
-                    return False
+                    break
         finally:
-            del watch.waiting[self]
+            with watch.lock:
+                del watch.waiting[self]
+        if self.peer.state is not ClientState.OPEN:
+            self._tell_of_unfinished()
+        return False
 
     def cut_off(self) -> None:
         """The server waits for this request no longer.  Any thread.
@@ -319,12 +326,19 @@ class Connection(Remainder):
             pass  # It is closed already.
 
     def stop_waiting(self) -> None:
-        """Have a thread that is in :meth:`wait_for_next_request` return.  Any thread."""
-        try:
-            # Only its waiting side: what it has sent is not touched.
-            socket.socket.shutdown(self.sock, socket.SHUT_RD)
-        except OSError:
-            pass  # It is closed already.
+        """Have a thread that is in :meth:`wait_for_next_request` return, unless a request comes.
+
+        Any thread.  With ``watch.lock``, as the thread may be done with waiting just now, and this would
+        end what it reads next.
+        """
+        with self.watch.lock:
+            if self not in self.watch.waiting or self.has_news():
+                return
+            try:
+                # Only its waiting side: what it has sent is not touched.
+                socket.socket.shutdown(self.sock, socket.SHUT_RD)
+            except OSError:
+                pass  # It is closed already.
 
     def end_exchange(self, *, keep_open: bool, whole: bool = False) -> None:
         """The handler has answered: tell of it, once.

@@ -175,7 +175,8 @@ class Receiver(Sender):
                 try:
                     come = self._wait_readable(self._allowed(exchange, timeout))
                 finally:
-                    held_up.pop(self, None)
+                    with self.watch.lock:  # see evict()
+                        del held_up[self]
                 if self.evicted or not come:
                     raise BodyTimeout("timed out") from None
                 self._waited += monotonic() - began
@@ -201,16 +202,24 @@ class Receiver(Sender):
         return exchange.body_in + exchange.out - bytes_queued(self.sock)
 
     def evict(self) -> None:
-        """Its client is too slow, and a thread waits for it that others need.  Any thread."""
-        self.evicted = True
-        exchange = self.exchange
-        reads = exchange is not None and exchange.answer_began
-        if reads:
-            self._left(Departure.WRITE_TIMEOUT)
-        try:  # The thread waits in poll(2), on the socket.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR if reads else socket.SHUT_RD)
-        except OSError:
-            pass  # It is closed already.
+        """Its client is too slow, and a thread waits for it that others need.  Any thread.
+
+        With ``watch.lock``, as the thread may be done with waiting just now, with the whole response sent
+        or the next request at hand.
+        """
+        with self.watch.lock:
+            if self not in self.watch.held_up:
+                return
+            self.evicted = True
+            exchange = self.exchange
+            reads = exchange is not None and exchange.answer_began
+            told = self._note_left(Departure.WRITE_TIMEOUT) if reads else None
+            try:  # The thread waits in poll(2), on the socket.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR if reads else socket.SHUT_RD)
+            except OSError:
+                pass  # It is closed already.
+        if told is not None:
+            told.tell_client(self.peer)
 
     def _allowed(self, exchange: "Exchange | None", timeout: float) -> float:
         """Seconds that may pass before the next byte.

@@ -81,10 +81,9 @@ class Watch:
     not look at the poller anyhow; most that carry one request never need it, which saves them a
     quarter of their system calls.
 
-    Of ``waiting`` and ``held_up`` only single operations are used, each atomic.
-
     ``lock`` guards the hand-over of connections: their ``state``, ``pending`` and ``watched``, and that
-    they are still open; and ``draining``, which is set once, so that nobody parks a connection behind
+    they are still open; that one leaves ``waiting`` or ``held_up``, whose other operations are single
+    ones, each atomic; and ``draining``, which is set once, so that nobody parks a connection behind
     the last look at those that are idle.  ``_entries`` is a dict of which only single operations are
     used, each atomic.  ``_expecting`` is set by any thread, and cleared by the leader before it looks
     at all deadlines.  ``_stopped`` and ``ended`` are set once, and the poller closes after that; the
