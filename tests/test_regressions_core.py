@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, answer, until
+from conftest import BASES, PATIENCE, answer, until
 
 import hangup
 from hangup import Outcome
@@ -152,3 +152,87 @@ def test_whoever_ends_a_threads_wait_ends_no_request_that_has_come_by_then(serve
     assert (response.status, len(body)) == (200, 70000)
     record = serving.record()
     assert (record.outcome, record.left_at) == (Outcome.ANSWERED, None)
+
+
+def streams_until_told(client: hangup.Client) -> Any:
+    yield b"x" * 100
+    assert client.wait(PATIENCE)
+
+
+def stream_app(environ: dict[str, Any], start: Any) -> Any:
+    start("200 OK", [("Content-Length", "1000")] if environ["PATH_INFO"] == "/length" else [])
+    return streams_until_told(environ["hangup.client"])
+
+
+def streaming(base: Any) -> Any:
+    class Streams(base):  # type: ignore[misc]
+        def do_GET(self) -> None:
+            self.send_response(200)
+            if self.path == "/length":
+                self.send_header("Content-Length", "1000")
+            self.end_headers()
+            for piece in streams_until_told(hangup.current_client()):
+                self.wfile.write(piece)
+
+    return Streams
+
+
+@pytest.mark.parametrize("manner", ["fin", "rst"])
+@pytest.mark.parametrize("target", ["/length", "/"])
+@pytest.mark.parametrize("front_end", ["own", "stock", "wsgi"])
+def test_a_response_that_was_given_up_for_a_client_that_left_was_not_answered(
+    serve: Any, serve_app: Any, front_end: str, target: str, manner: str
+) -> None:
+    """Also if the client's kernel has acknowledged all that there is of it."""
+    serving = serve_app(stream_app) if front_end == "wsgi" else serve(streaming(BASES[front_end]))
+    with serving.connect() as peer:
+        peer.send(b"GET %s HTTP/1.0\r\n\r\n" % target.encode()).read_until(b"x" * 100)
+        getattr(peer, manner)()
+    record = serving.record()
+    assert (record.outcome, record.status) == (Outcome.LEFT, 200)
+    assert record.left_at is not None
+
+
+@pytest.mark.parametrize("body", [b"ok", b""])
+def test_a_half_closed_client_that_has_its_response_was_answered_though_its_handler_was_told(
+    serve: Any, base: Any, body: bytes
+) -> None:
+    class Asks(base):
+        def do_GET(self) -> None:
+            assert hangup.current_client().wait(PATIENCE)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    serving = serve(Asks)
+    with serving.connect() as peer:
+        peer.send(b"GET / HTTP/1.0\r\n\r\n").half_close()
+        assert peer.read_to_end().endswith(b"\r\n\r\n" + body)
+    assert serving.record().outcome is Outcome.ANSWERED
+
+
+@pytest.mark.parametrize("manner", ["fin", "rst"])
+def test_who_has_its_response_and_leaves_before_the_handler_ends_was_answered(
+    serve: Any, base: Any, manner: str
+) -> None:
+    """Neither the record, nor a log of the program's own, says 499."""
+    lines: list[str] = []
+
+    class Dawdles(base):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+            assert hangup.current_client().wait(PATIENCE)
+
+        def log_message(self, form: str, *args: Any) -> None:
+            lines.append(form % args)
+
+    serving = serve(Dawdles)
+    with serving.connect() as peer:
+        assert peer.get("/").response()[1] == b"ok"
+        getattr(peer, manner)()
+    assert (serving.record().outcome, serving.record().status) == (Outcome.ANSWERED, 200)
+    assert lines == []

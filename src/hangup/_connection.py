@@ -376,11 +376,14 @@ class Connection(Remainder):
 
     def _end_of_one_that_left(self, exchange: Exchange, *, whole: bool) -> None:
         exchange.thread = threading.current_thread().name
+        if not whole and exchange.outcome is Outcome.ANSWERED:
+            # Its handler gave up the rest. That its client has acknowledged what there is says nothing.
+            exchange.outcome = Outcome.LEFT
         if not exchange.answer_began:
             self._tell(exchange, Outcome.LEFT)
         elif self.peer.state is ClientState.EOF:
             self._unsettled = [*(self._unsettled or ()), exchange]
-        elif whole and self.is_delivered(exchange):
+        elif self.is_delivered(exchange):
             self._tell(exchange, exchange.outcome)
         else:
             self._tell(exchange, Outcome.LEFT)

@@ -173,6 +173,22 @@ class Exchange:
         self.out += count
 
     @property
+    def may_have_stopped(self) -> bool:
+        """Whether a handler may have given up its response because it was told of a disconnect.
+
+        Asked where nothing else says whether the response is whole: a stream that ends with its
+        connection may have ended for that.  Not so where FIN came with the request, from a client that
+        has closed its sending side and reads on.
+        """
+        client = self.known_client
+        left_at = None if client is None else client.disconnected_at
+        return (
+            left_at is not None
+            and left_at > self.started_at
+            and self.status != HTTPStatus.SWITCHING_PROTOCOLS
+        )
+
+    @property
     def is_for_head(self) -> bool:
         """Whether its method is HEAD, also of a request that is refused, as far as it has come."""
         return self.request.method == "HEAD" or self.request.head.startswith(b"HEAD ")

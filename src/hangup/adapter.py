@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from ._connection import Connection
-from ._handler_heads import as_latin1, check_field
+from ._handler_heads import announced_length, as_latin1, check_field
 from ._handling import (
     BEING_MADE,
     ClientOfRequest,
@@ -21,7 +21,9 @@ from ._handling import (
     write_message,
 )
 from ._heads import unparsed
+from ._peer import ClientState
 from ._streams import AnswerStream, ClientSocket
+from .exceptions import ClientDisconnected
 from .handler import BaseHTTPRequestHandler
 
 __all__ = ["adapt", "is_wire_handler"]
@@ -36,6 +38,8 @@ class _Adapter(Handling):
     # Whether the request at hand was handled, and parsed; whether http.server's loop wants another one.
     _served = _parsed = _wants_another = False
     _serving = False
+    # The length that the response says it has.
+    _hangup_length: int | None = None
     _own_log = True
 
     def __init__(self, request: Any, client_address: Any, server: Any, **options: Any) -> None:
@@ -95,6 +99,7 @@ class _Adapter(Handling):
 
     def begin_request(self, connection: Connection) -> None:  # noqa: ARG002
         self._served = self._parsed = self._wants_another = False
+        self._hangup_length = None
 
     def end_request(self, connection: Connection) -> None:
         wfile: Any = self.wfile
@@ -109,11 +114,24 @@ class _Adapter(Handling):
             self._report_departure(connection)
 
     def _end_exchange(self, connection: Connection, *, keep_open: bool) -> None:
-        exchange = connection.exchange
         connection.end_exchange(
             keep_open=connection.keep_open and keep_open,
-            whole=exchange is not None and not self._stopped_early(exchange),
+            whole=connection.peer.state is ClientState.OPEN or self._is_whole(connection),
         )
+
+    def _is_whole(self, connection: Connection) -> bool:
+        """Whether all of the response was sent, as far as can be seen."""
+        exchange = connection.exchange
+        if exchange is None:
+            return False
+        try:
+            connection.flush()
+        except ClientDisconnected:
+            return False
+        sent = exchange.out - exchange.head_out
+        if self._hangup_length is not None and not exchange.is_for_head and exchange.status != 304:
+            return sent >= self._hangup_length
+        return not exchange.may_have_stopped
 
     def handle_one_request(self) -> None:
         if self._hangup is None:
@@ -162,6 +180,8 @@ class _Adapter(Handling):
 
     def send_header(self, keyword: str, value: Any) -> None:
         check_field(f"{keyword}: {value}")
+        if keyword.lower() == "content-length":
+            self._hangup_length = announced_length(value)
         super().send_header(keyword, value)  # type: ignore[misc]
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

@@ -215,8 +215,14 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def _is_whole(self, connection: "Connection") -> bool:
         """Whether all of the response was sent, as far as can be seen."""
         exchange = connection.exchange
-        if exchange is None or self._length is None or self._length == _CHUNKED:
-            return exchange is not None and not self._stopped_early(exchange)
+        if exchange is None:
+            return False
+        try:
+            connection.flush()
+        except ClientDisconnected:
+            return False
+        if self._length is None or self._length == _CHUNKED:
+            return not exchange.may_have_stopped
         return self._is_delivered_by_length(connection, exchange)
 
     def _is_delivered_by_length(self, connection: "Connection", exchange: "Exchange") -> bool:
