@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import BASES, PATIENCE, answer, until
+from conftest import BASES, PATIENCE, Serving, answer, until
 
 import hangup
 from hangup import Outcome
@@ -236,3 +236,37 @@ def test_who_has_its_response_and_leaves_before_the_handler_ends_was_answered(
         getattr(peer, manner)()
     assert (serving.record().outcome, serving.record().status) == (Outcome.ANSWERED, 200)
     assert lines == []
+
+
+def test_a_connection_that_a_deadline_ends_is_closed_though_nothing_else_happens(serve: Any) -> None:
+    """A worker runs the program's ``finish``, and the event loop waits for no event before that."""
+
+    class Finishes(Answers):
+        thread_per_connection = False
+
+        def finish(self) -> None:
+            super().finish()
+
+    serving = serve(Finishes, config=hangup.Config(keep_alive_timeout=0.2))
+    with serving.connect() as peer:
+        peer.get("/").response()
+        peer.sock.settimeout(PATIENCE / 2)
+        assert peer.read_to_end() == b""
+
+
+def test_connections_that_are_idle_when_a_server_drains_are_closed_though_nothing_else_happens() -> None:
+    class Finishes(Answers):
+        thread_per_connection = False
+
+        def finish(self) -> None:
+            super().finish()
+
+    serving = Serving(Finishes)
+    try:
+        with serving.connect() as peer, serving.connect() as other:
+            peer.get("/").response()
+            other.get("/").response()
+            serving.engine.drain()
+            assert peer.read_to_end() == other.read_to_end() == b""
+    finally:
+        serving.stop()

@@ -183,12 +183,12 @@ class Watch:
             if self._expecting or timeout <= 0:
                 self._expecting = False
                 timeout = max(0.0, self._sweep() - monotonic())
-            if self._at_hand:
-                return  # It came too late for its deadline, and in time for us.
             if timeout == math.inf:
                 timeout = None
         entries = self._entries
         ready = self._ready
+        if ready or self._at_hand:
+            return  # What was done on the way here has left something to do: nobody would tell of it.
         for descriptor, flags in self.poller.wait(timeout):
             entry = entries.get(descriptor)
             if entry is not None:
