@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import BASES, PATIENCE, Serving, answer, until
+from conftest import BASES, PATIENCE, answer, until
 
 import hangup
 from hangup import Outcome
@@ -252,21 +252,3 @@ def test_a_connection_that_a_deadline_ends_is_closed_though_nothing_else_happens
         peer.get("/").response()
         peer.sock.settimeout(PATIENCE / 2)
         assert peer.read_to_end() == b""
-
-
-def test_connections_that_are_idle_when_a_server_drains_are_closed_though_nothing_else_happens() -> None:
-    class Finishes(Answers):
-        thread_per_connection = False
-
-        def finish(self) -> None:
-            super().finish()
-
-    serving = Serving(Finishes)
-    try:
-        with serving.connect() as peer, serving.connect() as other:
-            peer.get("/").response()
-            other.get("/").response()
-            serving.engine.drain()
-            assert peer.read_to_end() == other.read_to_end() == b""
-    finally:
-        serving.stop()
