@@ -72,6 +72,7 @@ class Ending(Receiver):
         "_unsettled",
         "closes_slowly",
         "deadline",
+        "fin_sent",
         "idle_since",
         "pending",
         "refusal",
@@ -91,6 +92,8 @@ class Ending(Receiver):
         self.refusal: BadRequest | None = None
         #: Does closing run code of the program's? Then the watch leaves it to a worker.
         self.closes_slowly = False
+        #: Whether we have closed our side: a hang-up may be two FINs in peace then, and is a reset else.
+        self.fin_sent = False
         # Bytes that may still be read and dropped of a request's body.
         self._budget = 0
         # While it lingers: until when what comes is read, and when something came last.
@@ -118,6 +121,7 @@ class Ending(Receiver):
             pass  # It is closed already: that is all that was asked for.
 
     def _shut_socket(self, how: int) -> None:
+        self.fin_sent = self.fin_sent or how != socket.SHUT_RD
         socket.socket.shutdown(self.sock, how)
 
     def abandon(self) -> None:
