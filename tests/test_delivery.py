@@ -16,9 +16,9 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Certificates, Peer, until
-from hangup import ClientState, Outcome, Phase, _sender, _tls_connection
+from hangup import ClientState, Config, Outcome, Phase, _sender, _tls_connection
 from hangup._connection import Connection
-from hangup._poller import bytes_queued
+from hangup._poller import GONE, bytes_queued
 
 # tcpi_state of a connection that was reset (linux/tcp.h).
 TCP_CLOSE = 7
@@ -291,6 +291,33 @@ def test_over_tls_too(
         return got_response[0] and (kind == "wsgi" or len(data) > 3)
 
     intercept(monkeypatch, Moment(when, is_response, read_and_reset))
+    peer.get("/")
+    record = serving.record()
+    assert (record.status, record.outcome) == (200, Outcome.ANSWERED)
+
+
+def test_the_record_of_who_closed_waits_for_no_deadline(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides have closed before the connection is the event loop's: nobody tells of that again."""
+    shut = Connection._shut_socket
+
+    def shutting(connection: Any, how: int) -> None:
+        shut(connection, how)
+        until(lambda: connection.pending & GONE, "the event loop has seen both FINs")
+
+    def close(connection: Any) -> None:
+        assert peer.read_until(b"END")
+        peer.fin()
+        connection.watch.register(connection)
+        until(lambda: connection.peer.state is ClientState.EOF, "the event loop has seen the FIN")
+
+    handler = handler_of(hangup.BaseHTTPRequestHandler, length=False)
+    serving = serve(handler, config=Config(linger_timeout=6 * PATIENCE, linger_time=6 * PATIENCE))
+    serving.engine.workers._average = 1.0
+    peer = serving.connect()
+    intercept(monkeypatch, Moment("before the request ends", ends, close))
+    monkeypatch.setattr(Connection, "_shut_socket", shutting)
     peer.get("/")
     record = serving.record()
     assert (record.status, record.outcome) == (200, Outcome.ANSWERED)
