@@ -18,7 +18,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._ending import State, has_begun
+from ._ending import MUCH, State, has_begun
 from ._exchange import Exchange
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
@@ -354,6 +354,8 @@ class Connection(Remainder):
             return
         exchange.ended_at = self.idle_since = monotonic()
         exchange.blank_client = None
+        if exchange.out > MUCH:
+            self.sent_much = True
         if exchange.known_client is not None:
             exchange.known_client.end()
         request = self.request
