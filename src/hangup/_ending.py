@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from ._watch import Watch
     from .exceptions import BadRequest
 
-__all__ = ["ABORT", "Ending", "State", "has_begun"]
+__all__ = ["ABORT", "MUCH", "Ending", "State", "has_begun"]
 
 # Bytes that a lingering close reads and drops before others have their turn.
 DROPPED_AT_ONCE = 1024 * 1024
 # Where they go. All connections share it: nobody reads it.
 _dropped = bytearray(256 * 1024)
+# Bytes of a response that a client has soon, whatever comes: its connection is closed without a look at
+# what the kernel has of it.
+MUCH = 16384
 # Bytes that a client may have read and not acknowledged: it does so at every other segment, and the
 # loopback's have 64 KiB (RFC 9293 §3.8.6.3).
 UNACKNOWLEDGED = 2 * 65536
@@ -72,9 +75,11 @@ class Ending(Receiver):
         "_unsettled",
         "closes_slowly",
         "deadline",
+        "fin_sent",
         "idle_since",
         "pending",
         "refusal",
+        "sent_much",
         "state",
     )
 
@@ -87,10 +92,14 @@ class Ending(Receiver):
         #: When its last answer ended, or when it was opened.
         self.idle_since = monotonic()
         self.deadline = self.idle_since + self.config.head_timeout
+        #: Whether the kernel may have a good part of a response when we close.
+        self.sent_much = False
         #: Why the request at hand is refused; more of it may be on its way.
         self.refusal: BadRequest | None = None
         #: Does closing run code of the program's? Then the watch leaves it to a worker.
         self.closes_slowly = False
+        #: Whether we have closed our side: a hang-up may be two FINs in peace then, and is a reset else.
+        self.fin_sent = False
         # Bytes that may still be read and dropped of a request's body.
         self._budget = 0
         # While it lingers: until when what comes is read, and when something came last.
@@ -118,6 +127,7 @@ class Ending(Receiver):
             pass  # It is closed already: that is all that was asked for.
 
     def _shut_socket(self, how: int) -> None:
+        self.fin_sent = self.fin_sent or how != socket.SHUT_RD
         socket.socket.shutdown(self.sock, how)
 
     def abandon(self) -> None:
@@ -150,7 +160,8 @@ class Ending(Receiver):
             self._receive_available()  # Its handler counted for itself: is there anything left?
         unread = self.pending or not self._drained or self.wire.buffer or not self.wire.body_ended
         # Who was refused in the middle of a head may be sending still.
-        if unread or self._unsettled or self.refusal or bytes_queued(self.sock):
+        much = self.sent_much and bytes_queued(self.sock)
+        if unread or self._unsettled or self.refusal or much:
             self._begin_to_linger()
         else:
             self.close()
@@ -168,22 +179,22 @@ class Ending(Receiver):
         self._heard_at = self._queued_at = monotonic()
         self._linger_until = self._heard_at + self.config.linger_time
         self._queued = bytes_queued(self.sock)
-        if not self._linger(READABLE):
-            self.close()
-            return
-        with self.watch.lock:
-            news, self.pending = self.pending, 0
-            parked = self.watched or self.watch.register_locked(self)
-            if parked:
+        flags = READABLE
+        while self._linger(flags):
+            with self.watch.lock:
+                flags, self.pending = self.pending, 0
+                if flags & GONE:
+                    continue  # Both sides have closed, it may be: nobody would tell of that again.
+                if not (self.watched or self.watch.register_locked(self)):
+                    break
                 self.deadline = deadline = monotonic() + self.config.linger_timeout
                 self.state = State.LINGERING
-        if not parked:
-            self._settle(Outcome.ANSWERED)
-            self.close()
+            self.watch.expect(deadline)
+            if flags or not self._drained:
+                self.watch.look_at(self)
             return
-        self.watch.expect(deadline)
-        if news or not self._drained:
-            self.watch.look_at(self)
+        self._settle(Outcome.ANSWERED)  # if it can't be watched
+        self.close()
 
     def on_linger_deadline(self) -> None:
         """Nothing has ended it: see whether there is still somebody to wait for."""
@@ -262,10 +273,13 @@ class Ending(Receiver):
         if self._is_unix():
             return not self._unsettled
         unread = bytes_queued(self.sock) > 1  # Our own FIN counts as a byte.
-        if unread and self._is_over():
-            self._left(Departure.RESET)  # Whoever met the error did not say so.
+        if not (unread or self._unsettled):
             return True
-        return not (unread or self._unsettled)
+        if not self._is_over():
+            return False
+        if unread:
+            self._left(Departure.RESET)  # Whoever met the error did not say so.
+        return True
 
     def is_delivered(self, exchange: Exchange) -> bool:
         """Whether a response that was sent whole counts as delivered to a client that is gone.
