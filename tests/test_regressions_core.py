@@ -1,12 +1,16 @@
 """What went wrong once where threads meet in the engine, each made to happen again."""
 
 import contextlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import BASES, PATIENCE, answer, until
+from conftest import BASES, PATIENCE, Peer, answer, until
 
 import hangup
 from hangup import Outcome
@@ -252,3 +256,69 @@ def test_a_connection_that_a_deadline_ends_is_closed_though_nothing_else_happens
         peer.get("/").response()
         peer.sock.settimeout(PATIENCE / 2)
         assert peer.read_to_end() == b""
+
+
+@pytest.mark.parametrize("server_class", [hangup.HTTPServer, hangup.ThreadingHTTPServer])
+def test_serve_forever_takes_over_from_handle_request(server_class: Any) -> None:
+    """Without a connection the first event loop ends at once, and is still asked for what it has."""
+    for _ in range(20):
+        with server_class(("127.0.0.1", 0), Answers) as server:
+            server.timeout = 0.001
+            server.handle_request()
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            with Peer(server.server_address) as peer:
+                assert peer.get("/").response()[0].status == 200
+            server.shutdown()
+            thread.join()
+
+
+def test_several_threads_handle_one_request_each() -> None:
+    with hangup.HTTPServer(("127.0.0.1", 0), Answers) as server, contextlib.ExitStack() as opened:
+        threads = [threading.Thread(target=server.handle_request) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            peer = opened.enter_context(Peer(server.server_address))
+            assert peer.get("/", "Connection: close").response()[0].status == 200
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+FORKS = """
+import os, sys, hangup
+class Forks(hangup.BaseHTTPRequestHandler):
+    def do_GET(self):
+        print(os.fork(), flush=True)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+server = hangup.HTTPServer(("127.0.0.1", 0), Forks)
+print(server.server_port, flush=True)
+while True:
+    server.handle_request()
+"""
+
+
+def test_a_child_that_a_handler_forked_ends_though_its_program_handles_request_after_request() -> None:
+    with subprocess.Popen([sys.executable, "-c", FORKS], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        with Peer(("127.0.0.1", int(program.stdout.readline()))) as peer:
+            peer.get("/")
+            child = max(int(program.stdout.readline()) for _ in range(2))
+            try:
+                until(lambda: has_ended(child), "the child has ended")
+            finally:
+                program.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+
+
+def has_ended(child: int) -> bool:
+    """Whether a process is no more, or nobody has asked for its status."""
+    try:
+        with open(f"/proc/{child}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

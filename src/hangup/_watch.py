@@ -161,6 +161,14 @@ class Watch:
                 return at_hand.popleft()
             if self._stopped or (self.draining and not self._drain()):
                 self.ended = True
+                # Whoever asks for something from now on finds that this has ended; what was asked before is
+                # still done: somebody waits for it.
+                for entry, flags in list(ready):
+                    if not isinstance(entry, (Connection, Listener)):
+                        try:
+                            entry.on_ready(flags)
+                        except BaseException:
+                            self._contain(entry)
                 return None
             self._poll()
 

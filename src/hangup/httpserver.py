@@ -211,7 +211,7 @@ class _OnEngine(socketserver.TCPServer):
         if steps is None:
             return
         steps.engine.drain()
-        while (connection := steps.take(0)) is not None:
+        while (connection := steps.take_last()) is not None:
             steps.serve_in_thread(connection, daemon=True)
         self._ended.append(steps.engine)
         steps.close()
