@@ -97,7 +97,14 @@ def _watching(cls: type) -> type:
         names[name] = _by_name(getattr(cls, name))
     for name in _ALL:
         names[name] = _of_all(getattr(cls, name))
+    names["__reduce_ex__"] = _reduce
     return type(cls.__name__, (cls,), names)
+
+
+def _reduce(message: Any, _protocol: Any) -> Any:
+    """Copies and pickles are of the class without this: what they would refer to else is the connection."""
+    state = {name: value for name, value in vars(message).items() if name != "stream_of_body"}
+    return type(message).__bases__[0], (), state
 
 
 def _by_name(method: Any) -> Any:
