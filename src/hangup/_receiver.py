@@ -88,11 +88,16 @@ class Receiver(Sender):
                 self._stream.end()
                 self._stream = None
         elif self._stream is not None:
-            self.wire.put_back(self._stream.take_buffer())
+            ahead = self._stream.take_buffer()
+            self.wire.put_back(ahead)
+            if self.exchange is not None:
+                self.exchange.body_in -= len(ahead)
 
     def renew_stream(self) -> None:
         """The stream itself is done with, too: its handler has closed it."""
         self.give_back_stream()
+        if self._stream is not None:
+            self._stream.before_line = None
         self._stream = None
 
     def adopt_stream(self, stream: RequestStream) -> None:
