@@ -107,8 +107,11 @@ class Receiver(Sender):
         stream.continue_with(self.more_body, self.request.head)
         self._stream = stream
 
-    def open_stream(self, *, head_first: bool = False) -> RequestStream:
-        """Begin to read the current request; with its head, for a handler that parses it itself."""
+    def open_stream(self, *, head_first: bool = False, goes_on: bool = False) -> RequestStream:
+        """Begin to read the current request; with its head, for a handler that parses it itself.
+
+        ``goes_on`` says that the stream may be followed by other requests.
+        """
         fd = self.sock.fileno()
         request = self.request
         if self._raw:
@@ -116,7 +119,7 @@ class Receiver(Sender):
         elif request is None:
             stream = RequestStream(self.more_body, fd=fd)
         else:
-            kind = ChunkedStream if request.fields.length == CHUNKED else RequestStream
+            kind = ChunkedStream if goes_on or request.fields.length == CHUNKED else RequestStream
             stream = kind(self.more_body, request.head if head_first else b"", fd)
         self._stream = stream
         return stream
