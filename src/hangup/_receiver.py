@@ -184,6 +184,9 @@ class Receiver(Sender):
                     come = self._wait_readable(self._allowed(exchange, timeout))
                 finally:
                     held_up.pop(self, None)
+                if self.exchange is not exchange:
+                    # Its request has ended meanwhile: a thread of the handler's, which outlives it.
+                    raise ValueError("read of a request's body that has ended") from None
                 if self.evicted or not come:
                     raise BodyTimeout("timed out") from None
                 self._waited += monotonic() - began
