@@ -120,7 +120,9 @@ def test_a_head_that_ends_later_than_a_connection_may_be_idle_is_waited_for(serv
     serving = serve(KeepsThread, config=hangup.Config(keep_alive_timeout=0.5))
     with serving.connect() as peer:
         for piece in (b"", b"Host: a\r\nContent-Length: 0\r\n\r\n"):
-            peer.send(b"POST / HTTP/1.1\r\n" + (b"" if piece else b"Host: a\r\nContent-Length: 0\r\n\r\n"))
+            peer.send(
+                b"POST / HTTP/1.1\r\n" + (b"" if piece else b"Host: a\r\nContent-Length: 0\r\n\r\n")
+            )
             if piece:
                 threading.Event().wait(0.8)
                 peer.send(piece)
@@ -326,7 +328,9 @@ def has_ended(child: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
+)
 def test_the_header_fields_of_a_request_in_chunks_can_be_copied(serve: Any, duplicate: Any) -> None:
     class Copies(hangup.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -337,5 +341,7 @@ def test_the_header_fields_of_a_request_in_chunks_can_be_copied(serve: Any, dupl
 
     serving = serve(Copies)
     with serving.connect() as peer:
-        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        peer.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        )
         assert peer.response()[1] == b"abc"

@@ -261,6 +261,13 @@ class Connection(Remainder):
     def _answer_at_once(
         self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
     ) -> None:
+        self._send_at_once(exchange, outcome, status, reason, *fields)
+        self.state = State.HANDLED
+        self.finish()
+
+    def _send_at_once(
+        self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
+    ) -> None:
         head, body = plain_answer(status, reason, *fields)
         exchange.status, exchange.reason = status, reason
         exchange.head_out = len(head)
@@ -269,8 +276,6 @@ class Connection(Remainder):
         except OSError:
             pass  # It does not listen.
         self._tell(exchange, outcome)
-        self.state = State.HANDLED
-        self.finish()
 
     def prepare(self) -> bool:
         """What a worker has to do for a connection without a request: here, to close it.
@@ -314,6 +319,7 @@ class Connection(Remainder):
                 left = max(0.0, deadline - monotonic())
                 open_still = self.peer.state is ClientState.OPEN
                 if open_still and not self._wait_readable(left):
+                    self._time_out()
                     break
         finally:
             with watch.lock:
@@ -321,6 +327,13 @@ class Connection(Remainder):
         if self.peer.state is not ClientState.OPEN:
             self._tell_of_unfinished()
         return False
+
+    def _time_out(self) -> None:
+        """408 for a request that has begun to come, and did not come whole in time."""
+        exchange = self._unfinished()
+        if exchange is not None:
+            self.keep_open = False
+            self._send_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
 
     def cut_off(self) -> None:
         """The server waits for this request no longer.  Any thread.

@@ -88,11 +88,16 @@ class Receiver(Sender):
                 self._stream.end()
                 self._stream = None
         elif self._stream is not None:
-            self.wire.put_back(self._stream.take_buffer())
+            ahead = self._stream.take_buffer()
+            self.wire.put_back(ahead)
+            if self.exchange is not None:
+                self.exchange.body_in -= len(ahead)
 
     def renew_stream(self) -> None:
         """The stream itself is done with, too: its handler has closed it."""
         self.give_back_stream()
+        if self._stream is not None:
+            self._stream.before_line = None
         self._stream = None
 
     def adopt_stream(self, stream: RequestStream) -> None:
@@ -102,8 +107,11 @@ class Receiver(Sender):
         stream.continue_with(self.more_body, self.request.head)
         self._stream = stream
 
-    def open_stream(self, *, head_first: bool = False) -> RequestStream:
-        """Begin to read the current request; with its head, for a handler that parses it itself."""
+    def open_stream(self, *, head_first: bool = False, goes_on: bool = False) -> RequestStream:
+        """Begin to read the current request; with its head, for a handler that parses it itself.
+
+        ``goes_on`` says that the stream may be followed by other requests.
+        """
         fd = self.sock.fileno()
         request = self.request
         if self._raw:
@@ -111,7 +119,7 @@ class Receiver(Sender):
         elif request is None:
             stream = RequestStream(self.more_body, fd=fd)
         else:
-            kind = ChunkedStream if request.fields.length == CHUNKED else RequestStream
+            kind = ChunkedStream if goes_on or request.fields.length == CHUNKED else RequestStream
             stream = kind(self.more_body, request.head if head_first else b"", fd)
         self._stream = stream
         return stream
@@ -177,6 +185,9 @@ class Receiver(Sender):
                 finally:
                     with self.watch.lock:  # see evict()
                         del held_up[self]
+                if self.exchange is not exchange:
+                    # Its request has ended meanwhile: a thread of the handler's, which outlives it.
+                    raise ValueError("read of a request's body that has ended") from None
                 if self.evicted or not come:
                     raise BodyTimeout("timed out") from None
                 self._waited += monotonic() - began
