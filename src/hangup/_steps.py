@@ -35,8 +35,10 @@ class _Task:
         self.done = threading.Event()
 
     def on_ready(self, _flags: int) -> bool:
-        self._run()
-        self.done.set()
+        try:
+            self._run()
+        finally:
+            self.done.set()  # Whatever a hook of the program's raises: somebody waits.
         return False
 
 

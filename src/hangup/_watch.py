@@ -119,6 +119,8 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
+        #: Called when accepting pauses, since there is no room.
+        self.on_full: Callable[[], None] = lambda: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
@@ -261,6 +263,11 @@ class Watch:
                 connection.make_way()
         return self.opened - self.gone < self.most
 
+    def sending(self) -> list[Connection]:
+        """Those that the end of a response is sent to, by the event loop."""
+        entries = list(self._entries.values())
+        return [e for e in entries if isinstance(e, Connection) and e.state is State.SENDING]
+
     def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
@@ -301,7 +308,7 @@ class Watch:
                     elif self.drained_at:
                         entry.deadline = min(entry.deadline, self.drained_at)
                     else:
-                        entry.retire()
+                        entry.close_gently()
             self._expecting = True
         return len(self._entries) > 1 or bool(self._at_hand)
 
@@ -364,6 +371,8 @@ class Watch:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
+            except BaseException:  # SystemExit, say: it must not keep the connection open.
+                _log.exception("while a connection closed")
 
     def closed(self, connection: Ending) -> None:
         """The connection has closed."""
@@ -416,7 +425,8 @@ class Watch:
         self.sinks, self.access_sink, self.is_told = (), None, False
         entries, self._entries = self._entries, {}
         for entry in entries.values():
-            if isinstance(entry, Listener):
+            # One that is inheritable the program means to hand on (PEP 446).
+            if isinstance(entry, Listener) and not entry.sock.get_inheritable():
                 entry.sock.close()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
         for connection in {*connections, *self._at_hand, *others}:

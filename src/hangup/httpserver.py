@@ -221,8 +221,6 @@ class _OnEngine(socketserver.TCPServer):
                 serial_engine.serve_one(interval)
             else:
                 self._alarm.wait(SIGNAL_INTERVAL if interval is None else interval)
-            if serial_engine is not None and serial_engine.watch.forked:
-                return  # A child that a handler has forked serves nothing.
             if not self._stop:
                 self.service_actions()
 
