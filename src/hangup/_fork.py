@@ -12,21 +12,36 @@ Nothing of this concerns programs that are started (:mod:`subprocess`): descript
 """
 
 import os
+import socket
 import sys
 import weakref
 from typing import NoReturn, Protocol
 
-__all__ = ["end_process", "watch_forks"]
+__all__ = ["PrivateSocket", "end_process", "watch_forks"]
 
 
 class Forking(Protocol):
-    """What is told of forks: an engine."""
+    """What is told of forks: an engine, or a socket."""
 
     def before_fork(self) -> None:
         """A child is about to be forked, by any thread."""
 
     def after_fork_in_child(self) -> None:
         """This process is the child."""
+
+
+class PrivateSocket:
+    """A listening socket that no forked child keeps, unless the program means to hand it on."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def before_fork(self) -> None:
+        pass
+
+    def after_fork_in_child(self) -> None:
+        if self._sock.fileno() >= 0 and not self._sock.get_inheritable():  # PEP 446
+            self._sock.close()
 
 
 _engines: "weakref.WeakSet[Forking]" = weakref.WeakSet()

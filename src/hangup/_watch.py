@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ._connection import Connection
 from ._ending import Ending, State
 from ._exchange import Exchange
+from ._fork import PrivateSocket
 from ._heads import Heads
 from ._listener import Accept, Listener, room
 from ._poller import READABLE, InertPoller, Poller, is_established
@@ -422,12 +423,12 @@ class Watch:
         self.lock = Lock()
         self.forked = self.ended = self.draining = self._stopped = True
         self.drained_at = 0.0
+        self.has_children = False  # What it closes goes on being its parent's.
         self.sinks, self.access_sink, self.is_told = (), None, False
         entries, self._entries = self._entries, {}
         for entry in entries.values():
-            # One that is inheritable the program means to hand on (PEP 446).
-            if isinstance(entry, Listener) and not entry.sock.get_inheritable():
-                entry.sock.close()
+            if isinstance(entry, Listener):
+                PrivateSocket(entry.sock).after_fork_in_child()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
         for connection in {*connections, *self._at_hand, *others}:
             if connection is not own:
