@@ -22,7 +22,7 @@ from ._ending import MUCH, State, has_begun
 from ._exchange import Exchange
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
-from ._poller import EOF, GONE, READABLE
+from ._poller import EOF, GONE, READABLE, bytes_queued
 from ._receiver import HEAD_SIZE
 from ._remainder import Remainder
 from ._sender import DONTWAIT
@@ -218,6 +218,8 @@ class Connection(Remainder):
         if self.state is State.LINGERING:
             self._settle(Outcome.ANSWERED)
             self.retire()
+        elif self._unfinished() is None:
+            self.retire()
         else:
             self._end_idle()
 
@@ -247,10 +249,18 @@ class Connection(Remainder):
     def _end_idle(self) -> None:
         exchange = self._unfinished()
         if exchange is None:
-            self.retire()
+            self.close_gently()
         else:
             # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
             self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
+
+    def close_gently(self) -> None:
+        """Close an idle connection; what its client has yet to read of the last response goes out."""
+        if bytes_queued(self.sock):
+            self.state = _HANDLED  # by the watch itself
+            self.finish()
+        else:
+            self.retire()
 
     def turn_away(self) -> None:
         """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""

@@ -114,8 +114,14 @@ class Ending(Receiver):
         self.keep_open = False
 
     def hang_up(self) -> None:
-        """The handler closed the socket: the client sees the end now, the descriptor follows."""
-        self.shut(socket.SHUT_RDWR)
+        """The handler closed the socket: the client sees the end now, the descriptor follows.
+
+        In a forked child the descriptor is all that is closed: the connection is the parent's.
+        """
+        if self.watch.forked:
+            self.sock.close_descriptor()
+        else:
+            self.shut(socket.SHUT_RDWR)
 
     def shut(self, how: int) -> None:
         """Close one direction, or both."""

@@ -108,13 +108,16 @@ class Exchange:
         """Whether the client has left.  Any thread, after the start."""
         return self._connection.peer.left_at is not None
 
-    def after_fork(self) -> "Sender":
-        """In a forked child, whose handler's request this is: the locks are nobody's; the connection."""
+    def after_fork(self) -> "Sender | None":
+        """In a forked child, whose handler's request this is: the locks are nobody's.
+
+        Returns its connection; None if the request has ended, and the connection serves another one.
+        """
         global _making  # noqa: PLW0603
         _making = threading.Lock()
         if self.known_client is not None:
-            self.known_client.lock = threading.Lock()
-        return self._connection
+            self.known_client.after_fork()
+        return None if self.ended_at else self._connection
 
     @property
     def client(self) -> Client:

@@ -137,7 +137,7 @@ class HTTPDoor:
             handler.finish()
         except OSError:
             _log.debug("finish() failed", exc_info=True)  # Its client has left, most likely.
-        except Exception:
+        except BaseException:
             self._server.handle_error(connection.sock, connection.address)
 
 

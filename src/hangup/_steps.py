@@ -40,7 +40,7 @@ class _Task:
         try:
             self._run()
         finally:
-            self.done.set()
+            self.done.set()  # Whatever a hook of the program's raises: somebody waits.
         return False
 
 

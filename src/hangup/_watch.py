@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ._connection import Connection
 from ._ending import Ending, State
 from ._exchange import Exchange
+from ._fork import PrivateSocket
 from ._heads import Heads
 from ._listener import ACCEPT_AT_ONCE, Accept, Listener, room
 from ._poller import READABLE, InertPoller, Poller, is_established
@@ -118,6 +119,8 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
+        #: Called when accepting pauses, since there is no room.
+        self.on_full: Callable[[], None] = lambda: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
@@ -272,6 +275,11 @@ class Watch:
                 connection.make_way()
         return self.opened - self.gone < self.most
 
+    def sending(self) -> list[Connection]:
+        """Those that the end of a response is sent to, by the event loop."""
+        entries = list(self._entries.values())
+        return [e for e in entries if isinstance(e, Connection) and e.state is State.SENDING]
+
     def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
@@ -317,7 +325,7 @@ class Watch:
                     elif self.drained_at:
                         entry.deadline = min(entry.deadline, self.drained_at)
                     else:
-                        entry.retire()
+                        entry.close_gently()
             self._expecting = True
         return len(self._entries) > 1 or bool(self._at_hand)
 
@@ -380,6 +388,8 @@ class Watch:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
+            except BaseException:  # SystemExit, say: it must not keep the connection open.
+                _log.exception("while a connection closed")
 
     def closed(self, connection: Ending) -> None:
         """The connection has closed."""
@@ -429,11 +439,12 @@ class Watch:
         self.lock = Lock()
         self.forked = self.ended = self.draining = self._stopped = True
         self.drained_at = 0.0
+        self.has_children = False  # What it closes goes on being its parent's.
         self.sinks, self.access_sink, self.is_told = (), None, False
         entries, self._entries = self._entries, {}
         for entry in entries.values():
             if isinstance(entry, Listener):
-                entry.sock.close()
+                PrivateSocket(entry.sock).after_fork_in_child()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
         for connection in {*connections, *self._at_hand, *others}:
             if connection is not own:
