@@ -38,7 +38,7 @@ LOOKS: dict[str, Callable[[Any], bool]] = {
     "as_string": lambda headers: "chunked" in headers.as_string(),
     "a copy": lambda headers: copy.copy(headers)[FIELD] == "chunked",
     "a deep copy": lambda headers: copy.deepcopy(headers)[FIELD] == "chunked",
-    "a pickle": lambda headers: pickle.loads(pickle.dumps(headers))[FIELD] == "chunked",  # noqa: S301
+    "a pickle": lambda headers: pickle.loads(pickle.dumps(headers))[FIELD] == "chunked",
 }
 
 
@@ -203,7 +203,7 @@ def test_who_never_looks_reads_the_body(serve: Any, read: str) -> None:
 def test_read_of_all_there_is_gives_the_body_also_to_who_has_seen_the_field(
     serve: Any, look: str
 ) -> None:
-    """http.server would wait for ever there, so it is nobody's way to decode: programs that print their headers."""
+    """http.server would wait for ever there, so it is nobody's way to decode."""
 
     def body(self: Any) -> bytes:
         assert LOOKS[look](self.headers)
@@ -261,7 +261,8 @@ def test_in_a_loop_each_request_is_read_as_its_own_fields_say(serve: Any, name: 
     cls = echo(body, **LOOPS[name])
     for server in (hangup.ThreadingHTTPServer, Reference):
         with serve(cls, server).connect() as peer:
-            found = []
-            for chunked in (False, True, False, True, True):
-                found.append(post(peer) if chunked else peer.send(plain).response("POST")[1])
+            found = [
+                post(peer) if chunked else peer.send(plain).response("POST")[1]
+                for chunked in (False, True, False, True, True)
+            ]
             assert found == [b"plain", BODY, b"plain", BODY, BODY]

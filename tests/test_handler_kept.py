@@ -1,4 +1,4 @@
-"""What lives longer than a request: a handler that is kept, its threads, and what belongs to one thread."""
+"""What lives longer than a request: a handler that is kept, its threads, what belongs to one thread."""
 
 import functools
 import sqlite3
@@ -34,7 +34,7 @@ class Keeping:
 
 @pytest.mark.parametrize("server", [hangup.HTTPServer, hangup.ThreadingHTTPServer])
 def test_a_kept_handler_says_what_it_was_asked(serve: Any, base: Any, server: Any) -> None:
-    """Mock servers keep them, and look at the requests later: at headers that nobody has looked at before."""
+    """Mock servers keep them, and look later at headers that nobody has looked at before."""
     cls: Any = type("H", (Keeping, base), {"seen": []})
     serving = serve(cls, server)
     with serving.connect() as peer:

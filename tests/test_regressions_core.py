@@ -12,9 +12,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import BASES, PATIENCE, Peer, answer, until
 
 import hangup
+from conftest import BASES, PATIENCE, Peer, answer, until
 from hangup import Outcome
 from hangup._connection import Connection
 
@@ -64,7 +64,7 @@ def test_a_deadline_that_another_thread_sets_during_a_sweep_is_kept(serve: Any) 
     kept = []
 
     class Timer:
-        """Due soon; while the sweep calls on it, another thread parks a connection that it has passed."""
+        """Due soon; while the sweep calls on it, another thread parks a connection behind it."""
 
         deadline = monotonic() + 0.05
 

@@ -104,12 +104,6 @@ def _watching(cls: type) -> type:
     return type(cls.__name__, (cls,), names)
 
 
-def _reduce(message: Any, _protocol: Any) -> Any:
-    """Copies and pickles are of the class without this: what they would refer to else is the connection."""
-    state = {name: value for name, value in vars(message).items() if name != "stream_of_body"}
-    return type(message).__bases__[0], (), state
-
-
 def _by_name(method: Any) -> Any:
     def look(self: Any, name: Any, *args: Any, **options: Any) -> Any:
         if isinstance(name, str) and name.lower() == _NAME:
@@ -126,7 +120,7 @@ def _reduce(self: Any, _protocol: Any) -> Any:
     return _new, (type(self).__base__,), state
 
 
-def _new(cls: type) -> Any:
+def _new(cls: Any) -> Any:
     return cls.__new__(cls)
 
 

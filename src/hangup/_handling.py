@@ -104,6 +104,7 @@ class Handling:
     close_connection: bool
     command: str
     raw_requestline: Any
+    rfile: Any
     wfile: Any
     #: Does one thread run all of a connection's requests, ``setup()`` and ``finish()``, waiting for each
     #: request, as under ``http.server``?  None: if the class has a ``setup`` or a ``finish`` of its own,

@@ -85,7 +85,7 @@ class Steps:
             self._turn.release()
 
     def take_last(self) -> "Connection | None":
-        """After the engine has been told to drain: a request that has come by then; None: all are served."""
+        """After the engine was told to drain: a request that had come by then; None: all are served."""
         self._run(lambda: None)  # What the event loop was about to hand over is there now.
         return self._workers.take(0)
 

@@ -164,7 +164,7 @@ class Watch:
                 return at_hand.popleft()
             if self._stopped or (self.draining and not self._drain()):
                 self.ended = True
-                # Whoever asks for something from now on finds that this has ended; what was asked before is
+                # Who asks for something from now on finds that this has ended; what was asked before is
                 # still done: somebody waits for it.
                 for entry, flags in list(ready):
                     if not isinstance(entry, (Connection, Listener)):

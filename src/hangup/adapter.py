@@ -176,7 +176,7 @@ class _Adapter(Handling):
         return parsed
 
     def _end_of_body(self, connection: Connection, exchange: "Exchange") -> float:
-        """How many bytes the request has, its head included, as far as is known when that has been read."""
+        """How many bytes the request has, its head included, as far as that tells."""
         fields: Any = getattr(self, "headers", None) or {}
         length = str(fields.get("Content-Length", "0")).strip()
         if "Transfer-Encoding" in fields or not length.isascii() or not length.isdigit():
@@ -192,12 +192,12 @@ class _Adapter(Handling):
         connection = self._hangup
         assert connection is not None
         exchange = connection.exchange
-        if not self._parsed or exchange is None or self.close_connection:  # type: ignore[has-type]
+        if not self._parsed or exchange is None or self.close_connection:
             return
         if exchange.body_in - connection.stream.buffered < self._body_end:
             return
         connection.flush()
-        upgraded = exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or self.command == "CONNECT"  # type: ignore[has-type]
+        upgraded = exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or self.command == "CONNECT"
         if not exchange.answer_began or upgraded:
             return
         if self.next_request():
