@@ -102,6 +102,7 @@ ORDER = [
     "_handling",
     "_lazy",
     "_handler_heads",
+    "_responding",
     "handler",
     "_conditions",
     "_file_window",

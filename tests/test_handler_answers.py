@@ -382,7 +382,7 @@ def test_who_writes_until_it_fails_is_told_that_the_client_left_also_where_nothi
                 told.set()
                 raise
 
-        do_HEAD = do_GET  # noqa: N815
+        do_HEAD = do_GET
 
     with serve(Handler).connect() as peer:
         peer.send(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode()).read(12)

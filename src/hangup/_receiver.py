@@ -218,8 +218,8 @@ class Receiver(Sender):
     def evict(self) -> None:
         """Its client is too slow, and a thread waits for it that others need.  Any thread.
 
-        With ``watch.lock``: the thread may be done with waiting just now, with the whole response sent or
-        the next request at hand.
+        With ``watch.lock``: the thread may be done with waiting just now, with the whole response sent
+        or the next request at hand.
         """
         with self.watch.lock:
             if self not in self.watch.held_up:

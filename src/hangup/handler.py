@@ -7,36 +7,24 @@ A handler lives as long as its connection.  The engine calls ``serve_one`` for e
 hand, in whichever thread, one at a time; between requests no thread holds it.
 """
 
-import http.server
 import io
 import logging
-import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ._escape import escaped
-from ._handler_heads import (
-    announced_length,
-    as_latin1,
-    check_field,
-    field_names,
-    server_and_date,
-    status_line,
-)
 from ._handling import (
     BEING_MADE,
     ClientOfRequest,
-    Handling,
     log_request,
     of_the_engine,
-    reported_status,
     shown_client,
     write_message,
 )
 from ._lazy import LazyFields, LazyLine, LazyStream
 from ._peer import ClientState
-from ._plain_answer import http_date
-from ._streams import ANY_LENGTH, NO_BODY, AnswerStream, ClientSocket, RequestStream
+from ._responding import CHUNKED, Responding
+from ._streams import ANY_LENGTH, AnswerStream, ClientSocket, RequestStream
 from .client import Client
 from .exceptions import ClientDisconnected
 from .records import Outcome
@@ -49,20 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseHTTPRequestHandler"]
 
-_Stock = http.server.BaseHTTPRequestHandler
-
 _OPEN = ClientState.OPEN
 
 _log = logging.getLogger("hangup")
 
-# An answer's length, where it is not a number of bytes.
-_CHUNKED = -1
-# What ends with its head, whatever it says; by method, or by status.
-_ODD_METHODS = frozenset(("HEAD", "CONNECT"))
-_BODILESS = frozenset((204, 304))
 
-
-class BaseHTTPRequestHandler(Handling, _Stock):
+class BaseHTTPRequestHandler(Responding):
     """``http.server.BaseHTTPRequestHandler``, with hangup underneath.
 
     Everything that the standard library documents for it holds, and more:
@@ -85,19 +65,10 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     _head_taken = False
     # The request at hand, or the last one.
     _request: "Request | None" = None
-    # The length that the answer says it has, or _CHUNKED.
-    _length: int | None = None
-    _length_line: bytes | None = None
-    # What it says of the connection, in so far as that counts.
-    _said = ""
-    # Whether the connection closes behind it, when its head or its method has ended; what a loop of the
-    # program's own sets before it asks for the next request is no news of this one.
-    _closes: bool | None = None
     # Whether http.server's own handle() has run, which ends and is called again for the next request.
     _looped = False
     # What a subclass replaced; asked for once a connection.
-    _own_flush = False
-    _own_log = _own_parse = _own_fields = _own_handle = _own_loop = True
+    _own_parse = _own_handle = _own_loop = True
     client: Client
     rfile: Any
     headers: Any
@@ -232,7 +203,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             connection.flush()
         except ClientDisconnected:
             return False
-        if self._length is None or self._length == _CHUNKED:
+        if self._length is None or self._length == CHUNKED:
             return not exchange.may_have_stopped
         return self._is_delivered_by_length(connection, exchange)
 
@@ -367,7 +338,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             fault = "has begun a head and not ended it"
         elif not begun:
             fault = "has sent no answer"
-        elif exchange.head_out and self._length not in (None, _CHUNKED, sent):
+        elif exchange.head_out and self._length not in (None, CHUNKED, sent):
             fault = f"has sent a body of {sent} bytes, and said that it has {self._length}"
         else:
             return
@@ -397,187 +368,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         self.close_connection = True
         self.send_error(refusal.status, refusal.reason)
 
-    # -- its answer
-
-    def send_response(self, code: int, message: str | None = None) -> None:
-        """Begin an answer: status line, ``Server`` and ``Date``; calls ``log_request``."""
-        if self._own_log:
-            connection = self._hangup
-            if connection is not None and connection.exchange is not None:
-                connection.exchange.reported = True  # Its log_request may not come to ours.
-                self.log_request(reported_status(connection, code))
-            else:
-                self.log_request(code)
-        self.send_response_only(code, message)
-        server, date = str(self.version_string()), str(self.date_time_string())
-        if not self._own_fields:
-            if self.request_version != "HTTP/0.9":
-                self._headers_buffer.append(server_and_date(server, date))
-        else:
-            self.send_header("Server", as_latin1(server))
-            self.send_header("Date", as_latin1(date))
-
-    def send_response_only(self, code: int, message: str | None = None) -> None:
-        """The status line alone.  Raises :exc:`ValueError` for a status without three digits."""
-        if message is None:
-            message = self.responses[code][0] if code in self.responses else ""
-        line = status_line(self.protocol_version, code, message)
-        connection = self._hangup
-        if connection is not None and connection.exchange is not None:
-            connection.exchange.status = code if type(code) is int else int(code)
-        if self.request_version == "HTTP/0.9":
-            return
-        buffer = self.__dict__.get("_headers_buffer")
-        if buffer is None:
-            self._headers_buffer: list[bytes] = [line]
-        else:
-            buffer.append(line)
-
-    def send_header(self, keyword: str, value: Any) -> None:
-        """Add a header field to the answer.
-
-        Raises :exc:`ValueError` for a name that is no token, and for control characters in the value:
-        CR and LF would split the answer (CWE-113).
-        """
-        if self.request_version == "HTTP/0.9":
-            return
-        name = field_names[keyword]
-        text = f"{keyword}: {value}"
-        if not text.isprintable():
-            check_field(text)
-        line = text.encode("latin-1", "strict") + b"\r\n"
-        buffer = self.__dict__.get("_headers_buffer")
-        if buffer is None:
-            buffer = self._headers_buffer = []
-        if name == "content-length":
-            length = announced_length(value)
-            if length is None:
-                return  # Clients differ in what they make of it.
-            if self._length is None:
-                self._length = length
-                self._length_line = line
-            elif self._length != _CHUNKED:
-                if self._length != length:
-                    raise ValueError(f"two Content-Lengths: {self._length} and {length} bytes")
-                return
-        elif name == "connection":
-            if self._hear(str(value)):
-                return
-        elif name == "transfer-encoding" and text.lower().endswith("chunked"):
-            self._length = _CHUNKED
-        buffer.append(line)
-
-    def _hear(self, value: str) -> bool:
-        """What the handler says of the connection; True if :meth:`end_headers` is to say it.
-
-        ``close`` is granted wherever it stands.  ``keep-alive`` is, if the client permits it, and if
-        what follows of the head does.
-        """
-        connection = self._hangup
-        request = None if connection is None else connection.request
-        options = [option.strip(" \t") for option in value.lower().split(",")]
-        if "close" in options:
-            self.close_connection = True
-            self._said = "close"
-        elif "keep-alive" in options and self._said != "close":
-            if request is None or request.fields.keep_alive:
-                self.close_connection = False
-            if connection is not None and len(options) == 1:
-                self._said = "keep-alive"
-                return True
-        return False
-
-    def end_headers(self) -> None:
-        """End the answer's head.
-
-        It says whether the connection stays (RFC 9112 §9.3, §9.6), unless the handler said so itself.
-        An answer whose end the client could not tell is ended by closing it (§6.3).
-        """
-        connection = self._hangup
-        if connection is not None:
-            exchange = connection.exchange
-            if exchange is not None and exchange.status >= 200:
-                self._settle(connection, exchange)
-        else:
-            self._length = None  # Nobody else does; the next answer has its own.
-        if self.request_version != "HTTP/0.9":
-            self._headers_buffer.append(b"\r\n")
-            self.flush_headers()
-
-    def _settle(self, connection: "Connection", exchange: "Exchange") -> None:
-        """Settle how much body there may be, and whether a request follows; say so."""
-        if self._length_line is not None and self._length_line not in self._headers_buffer:
-            self._recount()
-        length = self._length
-        if exchange.status in _BODILESS or self.command in _ODD_METHODS:
-            if self.command == "CONNECT":
-                self.close_connection = True  # What follows is meant for a tunnel, or may be.
-                if exchange.status < 300:
-                    return
-            else:
-                self._send_no_body(exchange.status)
-        elif length is None:
-            self.close_connection = True
-        elif length == _CHUNKED:
-            if self.request_version == "HTTP/1.0":
-                self._send_no_chunks()
-        elif type(self.wfile) is AnswerStream:
-            self.wfile.room = length
-        if (
-            not connection.keep_open
-            or (connection.watch.draining and connection.is_last())
-            or (not connection.wire.body_ended and connection.leaves_body(exchange))
-        ):
-            self.close_connection = True
-        self._closes = self.close_connection
-        if self.close_connection:
-            if self._said != "close":
-                self._headers_buffer.append(b"Connection: close\r\n")
-        elif self._said or self.request_version == "HTTP/1.0":
-            self._headers_buffer.append(b"Connection: keep-alive\r\n")
-
-    def _recount(self) -> None:
-        """A program has changed the head's lines: find the length that they say now."""
-        self._length = None
-        for line in self._headers_buffer:
-            name, _, value = line.partition(b":")
-            if name.strip().lower() == b"content-length" and self._length is None:
-                self._length = announced_length(value.decode("latin-1").strip())
-                self._length_line = line
-
-    def flush_headers(self) -> None:
-        own = self._own_flush or "flush_headers" in self.__dict__
-        line = self._length_line if own else None
-        if line is not None and line not in self._headers_buffer:
-            self._recount()
-            if type(self.wfile) is AnswerStream and self.wfile.room >= 0:
-                self.wfile.room = ANY_LENGTH if self._length is None else self._length
-        super().flush_headers()
-
-    def _send_no_body(self, status: int) -> None:
-        """Whatever the handler writes: its client would take that for the next answer."""
-        if status == 204 and self._length is not None:  # RFC 9110 §8.6, RFC 9112 §6.1
-            self._leave_out(b"content-length:", b"transfer-encoding:")
-        self._length = 0
-        if type(self.wfile) is AnswerStream:
-            self.wfile.room = NO_BODY
-
-    def _send_no_chunks(self) -> None:
-        """To HTTP/1.0, which knows none (RFC 9112 §6.1)."""
-        self.close_connection = True
-        if type(self.wfile) is AnswerStream:
-            self._leave_out(b"transfer-encoding:")
-            self.wfile.undo_chunks()
-
-    def _leave_out(self, *names: bytes) -> None:
-        buffer = self._headers_buffer
-        buffer[:] = [line for line in buffer if not line.lower().startswith(names)]
-
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        """The time, or now, as HTTP writes it (RFC 9110 §5.6.7)."""
-        if timestamp is None:
-            return http_date(int(time.time()))
-        return super().date_time_string(timestamp)
+    # -- its log
 
     def address_string(self) -> str:
         """The client's host; ``-`` on a unix socket, where it has none."""
