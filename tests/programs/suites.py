@@ -127,14 +127,14 @@ def pytest(suite: Suite, folder: Path, log: Path, *, hangup: bool) -> Outcomes:
             process.wait()
     if not report.exists():
         raise NoSuite((log.read_text().strip().splitlines() or ["it does not run"])[-1])
-    return outcomes(report)
+    return outcomes(report, str(folder))
 
 
-def outcomes(report: Path) -> Outcomes:
+def outcomes(report: Path, folder: str) -> Outcomes:
     """What pytest's report in JUnit's format says of each test."""
     found: Outcomes = {}
     for case in ET.parse(report).getroot().iter("testcase"):
-        name = f"{case.get('classname')}::{case.get('name')}"
+        name = f"{case.get('classname')}::{case.get('name')}".replace(folder, "…")
         tags = {child.tag for child in case}
         outcome = (
             "failed" if tags & {"failure", "error"} else "skipped" if "skipped" in tags else "passed"
@@ -150,11 +150,11 @@ def litmus(suite: Litmus, folder: Path, log: Path, *, hangup: bool) -> Outcomes:
     port = free_port()
     root = folder / "root"
     root.mkdir()
-    words = ["-m", "wsgidav.server.server_cli", "--host", HOST, "--port", str(port), "--root", str(root)]
+    (folder / "wsgidav.yaml").write_text("property_manager: true\nlock_storage: true\n")
+    words = ["-m", "wsgidav.server.server_cli", "--config", "wsgidav.yaml", "--auth", "anonymous"]
+    words += ["--host", HOST, "--port", str(port), "--root", str(root), "--server", suite.server]
     try:
-        process = Process(
-            [*words, "--auth", "anonymous", "--server", suite.server], folder, port, hangup=hangup
-        )
+        process = Process(words, folder, port, hangup=hangup)
     except NotServing as error:
         raise NoSuite(str(error)) from None
     try:
