@@ -27,6 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Seconds after which a test that waits has failed. Nothing waits this long when all is well.
 PATIENCE = 10.0
+#: What comes of a longer body before its handler begins.
+BEFORE_HANDLER = hangup.Config().body_ahead
 
 
 def descriptors() -> set[str]:
@@ -353,6 +355,23 @@ def serve_app() -> Iterator[Callable[..., ServingApp]]:
     yield start
     for serving in started:
         serving.stop()
+
+
+@pytest.fixture
+def gunicorn(tmp_path: Path) -> Iterator[Any]:
+    """Start gunicorn, which ends with the test."""
+    from gunicorn_support import Gunicorn
+
+    started: list[Gunicorn] = []
+
+    def start(*args: str, directory: Path = tmp_path, **options: Any) -> Gunicorn:
+        one = Gunicorn(directory, *args, **options)
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        one.stop()
 
 
 @pytest.fixture

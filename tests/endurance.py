@@ -29,7 +29,8 @@ SERVER = """
 import http.server, json, logging, signal, sys, threading, zlib
 import hangup
 
-logging.basicConfig(level=logging.WARNING)  # Access lines are none of it.
+logging.basicConfig(level=logging.WARNING)
+logging.getLogger("hangup.access").setLevel(logging.WARNING)  # Access lines are none of it.
 
 config = hangup.Config(
     max_threads=16, head_timeout=2.0, body_timeout=2.0, write_timeout=2.0, handshake_timeout=2.0,

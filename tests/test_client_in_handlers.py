@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, Peer, Serving, answer, until
+from conftest import BEFORE_HANDLER, PATIENCE, Peer, Serving, answer, until
 from hangup import ClientDisconnected, ClientState, Config, Departure, Outcome
 from hangup.client import Client
 from test_client_table import deafen
@@ -354,7 +354,8 @@ def test_a_fin_that_is_ignored_does_not_hide_an_incomplete_request(serve: Any, m
 
     serving: Serving = serve(Handler, config=Config(half_close="ignore"))
     with serving.connect() as peer:
-        peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12").half_close()
+        peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n" + bytes(BEFORE_HANDLER))
+        peer.half_close()
         assert serving.record().outcome is Outcome.LEFT
     assert meeting.clients[0].disconnected
 
@@ -439,7 +440,7 @@ def test_the_fallback_poller_is_blind_behind_unread_bytes_but_for_resets(
             assert meeting.proceed.acquire(timeout=PATIENCE)
             self.client.wait(PATIENCE)
 
-    serving: Serving = serve(Handler)
+    serving: Serving = serve(Handler, config=Config(body_ahead=0))
     peer = serving.connect().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
     meeting.wait()
     peer.send(b"some of it")

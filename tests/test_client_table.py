@@ -13,13 +13,13 @@ import pytest
 
 import hangup
 import hangup.server
-from conftest import PATIENCE, Peer, Serving
+from conftest import BEFORE_HANDLER, PATIENCE, Peer, Serving
 from hangup import ClientDisconnected, ClientState, Config
 
 PAGE = Path(__file__).parent.parent / "docs" / "client.md"
 COLUMNS = ("state", "reason", "wait()", "callbacks", "writes")
 GET = b"GET /works HTTP/1.1\r\nHost: test\r\n\r\n"
-POST = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nsome"
+POST = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: 70000\r\n\r\n" + bytes(BEFORE_HANDLER)
 #: Writes that are tried before a client counts as one that is still written to.
 PIECES = 50
 
@@ -71,7 +71,7 @@ class Handler(hangup.BaseHTTPRequestHandler):
     def reads(self) -> None:
         self.stage.began.release()
         with pytest.raises(ClientDisconnected):
-            self.rfile.read(100)
+            self.rfile.read(70000)
 
     def answers(self) -> None:
         self.send_response(200)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, Peer, Serving, answer, descriptors, until
+from conftest import BEFORE_HANDLER, PATIENCE, Peer, Serving, answer, descriptors, until
 from hangup import ClientDisconnected, Config, Outcome, Phase
 
 TIMES = 20
@@ -87,7 +87,7 @@ def in_the_head(peer: Peer, stage: Stage) -> None:
 
 
 def in_the_upload(peer: Peer, stage: Stage) -> None:
-    peer.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nsome of it")
+    peer.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 70000\r\n\r\n" + bytes(BEFORE_HANDLER))
     assert stage.began.acquire(timeout=PATIENCE)
 
 
@@ -306,9 +306,9 @@ def test_a_half_closed_client_that_sent_more_than_was_read_gets_its_whole_answer
 
     serving = serve(Handler)
     with serving.connect() as peer:
-        peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + bytes(2000))
+        peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n" + bytes(BEFORE_HANDLER))
         assert began.acquire(timeout=PATIENCE)
-        peer.send(bytes(3000)).half_close()
+        peer.send(bytes(70000 - BEFORE_HANDLER)).half_close()
         assert len(peer.read_to_end()) > size
 
 

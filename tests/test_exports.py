@@ -47,7 +47,12 @@ ORDER = [
     "_version",
     "exceptions",
     "config",
+    "_escape",
+    "_trouble",
+    "_line_writer",
+    "_logs",
     "records",
+    "access_log",
     "_peer",
     "_callbacks",
     "_interrupt",
@@ -56,9 +61,12 @@ ORDER = [
     "_heads",
     "_chunks",
     "_wire",
+    "_proxy_protocol",
     "_plain_answer",
     "_poller",
+    "_fork",
     "_streams",
+    "_chunked_stream",
     "_exchange",
     "_sendfile",
     "_sender",
@@ -74,14 +82,21 @@ ORDER = [
     "_listener",
     "_watch",
     "_backlog",
+    "_pressure",
     "_workers",
     "server",
+    "_steps",
     "_answer_heads",
     "_input",
     "_environ",
+    "_tls_environ",
     "_answer",
     "wsgi",
     "wsgiserver",
+    "_gunicorn_settings",
+    "_gunicorn_fields",
+    "_gunicorn_log",
+    "_gunicorn_door",
     "gunicorn",
     "_handling",
     "_lazy",
@@ -137,7 +152,7 @@ def test_the_probe_stands_alone() -> None:
                 assert not [alias for alias in node.names if alias.name.startswith("hangup")], path
 
 
-@pytest.mark.parametrize("name", ["_chunks", "_heads", "_wire"])
+@pytest.mark.parametrize("name", ["_chunks", "_heads", "_proxy_protocol", "_wire"])
 def test_the_wire_does_no_io(name: str) -> None:
     tree = ast.parse((SOURCE / f"{name}.py").read_text())
     imported = {

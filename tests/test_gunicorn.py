@@ -1,128 +1,14 @@
 """``gunicorn -k hangup.gunicorn.Worker``: gunicorn's own arbiter, its signals, settings and sockets."""
 
 import http.client
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from conftest import PATIENCE, Peer, until
-
-APP = """
-import os, time
-
-def app(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/left":
-        environ["wsgi.errors"].write("begins\\n")
-        environ["hangup.client"].wait(30)
-        environ["wsgi.errors"].write("the client left\\n")
-    if path == "/fail":
-        raise ZeroDivisionError("mine")
-    text = {
-        "/pid": str(os.getpid()),
-        "/scheme": environ["wsgi.url_scheme"],
-        "/mount": environ["SCRIPT_NAME"] + "|" + path,
-        "/multi": str(environ["wsgi.multiprocess"]),
-    }.get(path, "ok")
-    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Mark", "yes")])
-    return [text.encode()]
-"""
-
-
-class Gunicorn:
-    """gunicorn with hangup's worker, in processes of its own; its log is read line by line."""
-
-    def __init__(
-        self, directory: Path, *args: str, bind: str = "127.0.0.1:0", **environment: str
-    ) -> None:
-        (directory / "hello.py").write_text(APP)
-        command = [
-            sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", "hangup.gunicorn.Worker",
-            "-b", bind, *args, "hello:app",
-        ]  # fmt: skip
-        self.process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said = ""
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._news:
-                self.said += line
-                self._news.notify_all()
-
-    def wait_for(self, pattern: str, count: int = 1) -> list[str]:
-        found: list[str] = []
-
-        def there() -> bool:
-            found[:] = re.findall(pattern, self.said)
-            return len(found) >= count
-
-        with self._news:
-            assert self._news.wait_for(there, 2 * PATIENCE), self.said
-        return found
-
-    def ready(self, workers: int = 1) -> "Gunicorn":
-        self.wait_for(r"Booting worker with pid: (\d+)", workers)
-        return self
-
-    @property
-    def address(self) -> Any:
-        (where,) = self.wait_for(r"Listening at: ([^ ,]+)")[:1]
-        if where.startswith("unix:"):
-            return where.removeprefix("unix:")
-        host, _, port = where.removeprefix("http://").rpartition(":")
-        return host, int(port)
-
-    def get(self, path: str = "/", *fields: str) -> tuple[int, str]:
-        with Peer(self.address) as peer:
-            response, body = peer.get(path, "Connection: close", *fields).response()
-            return response.status, body.decode()
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(3 * PATIENCE)
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
-            self._reader.join()
-            assert self.process.stderr is not None
-            self.process.stderr.close()
-
-
-@pytest.fixture
-def gunicorn(tmp_path: Path) -> Iterator[Any]:
-    started: list[Gunicorn] = []
-
-    def start(*args: str, **options: Any) -> Gunicorn:
-        one = Gunicorn(tmp_path, *args, **options)
-        started.append(one)
-        return one
-
-    yield start
-    for one in started:
-        one.stop()
 
 
 def test_it_serves_from_several_processes_and_ends_in_peace(gunicorn: Any) -> None:
@@ -209,12 +95,6 @@ def test_settings_that_gunicorn_does_not_know_come_from_the_environment(gunicorn
     server = gunicorn(HANGUP_HEAD_TIMEOUT="0.05").ready()
     with Peer(server.address) as peer:
         assert peer.send(b"GET / ").read_to_end().startswith(b"HTTP/1.1 408 ")
-
-
-def test_what_is_set_in_vain_is_said(gunicorn: Any, tmp_path: Path) -> None:
-    (tmp_path / "gunicorn.conf.py").write_text("def pre_request(worker, req): pass\n")
-    server = gunicorn().ready()
-    server.wait_for("pre_request is not called by hangup.gunicorn.Worker")
 
 
 def test_a_restart_on_hup_loses_no_request_under_load(gunicorn: Any) -> None:

@@ -56,7 +56,7 @@ def test_what_a_handler_leaves_unread_never_becomes_a_request(serve: Any) -> Non
         def do_POST(self) -> None:
             answer(self, b"unread")
 
-    serving = serve(Careless)
+    serving = serve(Careless, config=Config(body_ahead=0))
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     with serving.connect() as peer:
         peer.send(post(f"Content-Length: {len(smuggled)}"))
@@ -646,7 +646,7 @@ def test_an_endless_unread_body_is_answered_once(serve: Any) -> None:
         def do_POST(self) -> None:
             answer(self, b"unread")
 
-    serving = serve(Careless, config=Config(max_discarded_body=1000))
+    serving = serve(Careless, config=Config(max_discarded_body=1000, body_ahead=0))
     with serving.connect() as peer:
         peer.send(post("Transfer-Encoding: chunked"))
         assert peer.response()[1] == b"unread"
@@ -673,7 +673,7 @@ def test_a_socket_that_shall_not_block_does_not(serve: Any) -> None:
             except BlockingIOError:
                 answer(self, b"would block")
 
-    serving = serve(Handler)
+    serving = serve(Handler, config=Config(body_ahead=0))
     with serving.connect() as peer:
         assert peer.send(post("Content-Length: 5")).response()[1] == b"would block"
 
@@ -717,7 +717,7 @@ def test_the_rest_of_the_sockets_face(serve: Any) -> None:
             assert self.rfile.fileno() == self.wfile.fileno() == self.request.fileno()
             self.close_connection = True
 
-    serving = serve(Handler)
+    serving = serve(Handler, config=Config(body_ahead=0))
     with serving.connect() as peer:
         peer.send(post("Content-Length: 8", body=b"abc"))
         assert read.acquire(timeout=PATIENCE)

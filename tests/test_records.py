@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hangup import Outcome, Phase, RequestRecord
-from hangup.records import access_logger, common, log_access
+from hangup.access_log import access_logger, common, log_access
 
 
 def record(**changes: Any) -> RequestRecord:
@@ -89,6 +89,50 @@ def test_without_logging_the_line_goes_to_stderr(
     log_access(record())
     monkeypatch.undo()
     assert capsys.readouterr().err == ""
+
+
+def test_a_root_logger_that_hides_it_says_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``logging.basicConfig()`` is about a program's own words; ``http.server``'s lines go to stderr."""
+    assert logging.root.handlers
+    log_access(record())
+    assert capsys.readouterr().err.endswith('"GET /x HTTP/1.1" 200 5\n')
+    logging.disable()
+    try:
+        log_access(record())
+    finally:
+        logging.disable(logging.NOTSET)
+    assert capsys.readouterr().err.endswith('"GET /x HTTP/1.1" 200 5\n')
+    for logger in (access_logger, logging.getLogger("hangup")):
+        monkeypatch.setattr(logger, "level", logging.WARNING)
+        log_access(record())
+        monkeypatch.undo()
+    monkeypatch.setattr(access_logger, "disabled", True)
+    log_access(record())
+    assert capsys.readouterr().err == ""
+
+
+def test_a_handler_on_the_logger_is_heard_whatever_the_roots_level_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for logger in (access_logger, logging.getLogger("hangup")):
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        logger.addHandler(handler)
+        try:
+            log_access(record())
+        finally:
+            logger.removeHandler(handler)
+        assert stream.getvalue() == common(record()) + "\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_refused_line_that_is_no_request_line_is_shown_as_it_is() -> None:
+    line = common(record(method="", target="\x16\x03\x01 x", protocol="", status=400, reason="Bad"))
+    assert line.endswith(r'"\x16\x03\x01 x" 400 5')
+    refused = record(status=400, outcome=Outcome.REFUSED, reason='Bad "\x1b"')
+    assert common(refused).endswith(r" 400 5 refused: Bad \"\x1b\"")
 
 
 def test_with_logging_it_goes_where_logging_says(caplog: pytest.LogCaptureFixture) -> None:

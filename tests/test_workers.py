@@ -1,5 +1,6 @@
 """Threads: who leads, who follows, and that somebody always watches."""
 
+import asyncio
 import socket
 import struct
 import threading
@@ -305,23 +306,61 @@ def test_a_head_whose_body_takes_long_goes_out(serve: Any, base: Any) -> None:
 
 
 def test_a_handler_that_ends_its_thread_ends_its_request_alone(
-    serve: Any, caplog: pytest.LogCaptureFixture
+    serve: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    kinds = {
+        "/exit": SystemExit(3),
+        "/odd": BaseException("odd"),
+        "/interrupt": KeyboardInterrupt(),
+        "/cancelled": asyncio.CancelledError(),
+        "/generator": GeneratorExit(),
+    }
+
     class Handler(hangup.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/exit":
-                raise SystemExit
-            if self.path == "/odd":
-                raise BaseException("odd")
+            if self.path in kinds:
+                raise kinds[self.path]
             answer(self)
 
     serving = serve(Handler)
-    for path in ("/exit", "/odd") * 3:
-        with serving.connect() as peer:
-            assert peer.get(path).read_to_end() == b""
+    for path, error in kinds.items():
+        for _ in range(3):
+            with serving.connect() as peer:
+                assert peer.get(path).read_to_end().startswith(b"HTTP/1.1 500 ")
+        said = capfd.readouterr().err
+        assert (
+            said.count(f"\n{type(error).__module__}.{type(error).__name__}".replace("builtins.", ""))
+            == 3
+        )
     assert serving.get() == (200, b"ok")
-    assert serving.engine.workers._busy == 0
-    assert sum("no Exception" in record.message for record in caplog.records) == 3
+    until(lambda: serving.engine.workers._busy == 0, "every handler has returned")
+    assert {record.outcome for record in serving.records[:-1]} == {Outcome.FAILED}
+
+
+def test_a_serial_servers_handler_may_end_the_program(serve: Any) -> None:
+    """Its handlers run in the main thread: Ctrl-C and sys.exit() are meant for that."""
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+            raise SystemExit(3)
+
+    server = hangup.HTTPServer(("127.0.0.1", 0), Handler)
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            server.serve_forever()
+        except SystemExit as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    with Peer(server.server_address) as peer:
+        assert peer.get("/").read_to_end().endswith(b"ok")
+    thread.join(PATIENCE)
+    server.server_close()
+    assert [error.code for error in raised] == [3]  # type: ignore[attr-defined]
 
 
 def test_when_no_thread_can_be_had_requests_are_served_all_the_same(

@@ -15,7 +15,7 @@ from wsgiref.validate import validator
 import pytest
 
 import hangup
-from conftest import PATIENCE, until
+from conftest import BEFORE_HANDLER, PATIENCE, until
 from hangup import Config, Outcome, Phase
 
 PLAIN = [("Content-Type", "text/plain")]
@@ -719,7 +719,7 @@ def test_input_is_read_when_it_is_asked_for_and_streams(serve_app: Any) -> None:
         start_response("200 OK", list(PLAIN))
         return [first + b"|" + rest]
 
-    with serve_app(app).connect() as peer:
+    with serve_app(app, config=Config(body_ahead=0)).connect() as peer:
         peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
         assert half.acquire(timeout=PATIENCE)
         assert peer.send(b"67890").response()[1] == b"12345|67890"
@@ -777,7 +777,8 @@ def test_a_client_that_leaves_mid_body_raises_in_the_read(serve_app: Any) -> Non
             raise
 
     serving = serve_app(app)
-    peer = serving.connect().send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n123")
+    peer = serving.connect().send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n")
+    peer.send(bytes(BEFORE_HANDLER))
     assert begun.acquire(timeout=PATIENCE)
     peer.fin()
     record = serving.record()

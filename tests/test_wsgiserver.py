@@ -177,6 +177,18 @@ def test_options_come_from_the_environment_too(command: Any) -> None:
     assert (told["target"], told["status"], told["outcome"]) == ('/"', 200, "answered")
 
 
+def test_a_limit_of_0_is_none(command: Any) -> None:
+    """As it is for gunicorn; a body of 5 GB is announced, and nobody says 413."""
+    limits = ["--max-body", "--max-request-line", "--max-head", "--max-field", "--max-fields"]
+    server = command(
+        "hello:app", "--port", "0", *(word for limit in limits for word in (limit, "0"))
+    ).ready()
+    length, expects = "Content-Length: 5000000000", "Expect: 100-continue"
+    with Peer(server.address) as peer:
+        assert peer.get("/", length, expects, f"X-A: {'x' * 2_000_000}").response()[0].status == 200
+    assert server.end()[0] == 0
+
+
 def test_the_combined_log(command: Any) -> None:
     server = command("hello:app", "--port", "0", "--access-log", "combined").ready()
     with Peer(server.address) as peer:

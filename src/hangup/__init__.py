@@ -1,5 +1,6 @@
 """A threaded HTTP server that knows when its client hangs up."""
 
+from . import _logs as _logs  # Before the modules that take their logger: it is of a class of ours.
 from ._peer import ClientState, Departure
 from ._version import __version__ as __version__
 from .cancelling import cancels

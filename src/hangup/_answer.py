@@ -9,7 +9,6 @@ something is sent to it: see :meth:`Answer._has_left`.
 """
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -22,6 +21,7 @@ from ._heads import Request
 from ._input import send_continue
 from ._peer import ClientState
 from ._sender import JOIN_SIZE
+from ._sendfile import extent_of
 from .exceptions import ClientDisconnected
 
 __all__ = ["Answer", "FileWrapper", "WSGIError"]
@@ -51,7 +51,7 @@ class Shared(Protocol):
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The application raised."""
 
 
@@ -76,16 +76,6 @@ class FileWrapper:
         if not block:
             raise StopIteration
         return block
-
-    def extent(self) -> tuple[int, int] | None:
-        """Where the file stands and how many bytes follow; None if it is a file only to Python."""
-        try:
-            if not os.path.isfile(self.file.fileno()):
-                return None
-            offset = self.file.tell()
-            return offset, max(0, os.fstat(self.file.fileno()).st_size - offset)
-        except (AttributeError, OSError, ValueError):
-            return None
 
 
 class Answer:
@@ -122,6 +112,14 @@ class Answer:
         self._probed = False
         # Whether the application has given all that there is: no code of it runs between the blocks.
         self._given = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the kernel has taken all of it, as far as its head says how much that is."""
+        connection = self._connection
+        return (
+            self._framing in (0, _NO_BODY) and not self._exchange.cut_short and not connection.left_over
+        )
 
     # -- what the application calls
 
@@ -247,10 +245,12 @@ class Answer:
     def _send_chunk(self, data: bytes, before: bytes = b"") -> None:
         """RFC 9112 §7.1."""
         connection = self._connection
+        size = b"%x\r\n" % len(data)
+        self._exchange.head_out += len(size) + 2  # Framing is no part of the body.
         if len(data) <= JOIN_SIZE:
-            connection.send(b"%b%x\r\n%b\r\n" % (before, len(data), data))
+            connection.send(b"%b%b%b\r\n" % (before, size, data))
         else:
-            connection.send(b"%b%x\r\n" % (before, len(data)))
+            connection.send(before + size)
             connection.send(data)
             connection.send(b"\r\n")
 
@@ -299,8 +299,8 @@ class Answer:
         """Whatever an application may return.  ``close()`` is called, once, whatever happens."""
         try:
             kind = type(result)
-            if kind is FileWrapper and (extent := result.extent()) is not None:  # type: ignore[attr-defined]
-                self._send_file(result.file, *extent)  # type: ignore[attr-defined]
+            if kind is FileWrapper and (extent := extent_of(result.file)) is not None:  # type: ignore[attr-defined]
+                self._send_file(result.file, extent.offset, extent.size)  # type: ignore[attr-defined]
             elif kind is list or kind is tuple:
                 total = sum(map(len, result))
                 self._given = True
@@ -354,6 +354,7 @@ class Answer:
             return False
         self._probed = True
         if self._framing == _CHUNKED:
+            self._exchange.head_out += 1
             self._connection.send(b"0")
         elif self._framing == _UNSENT and self._request.protocol == "HTTP/1.1":
             send_continue(self._connection, self._exchange)
@@ -381,6 +382,7 @@ class Answer:
                 raise WSGIError(f"there is no body, and a Content-Length of {head.length}")
             self._begin(b"", 0)
         elif self._framing == _CHUNKED:
+            self._exchange.head_out += len(_LAST_CHUNK)
             self._connection.send(_LAST_CHUNK)
         elif self._framing > 0:
             raise WSGIError(f"the body is shorter than its Content-Length, by {self._framing} bytes")

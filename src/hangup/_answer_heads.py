@@ -7,7 +7,7 @@ they amount to is remembered, for the latest :data:`REMEMBERED` of them; Date al
 import re
 from collections.abc import Sequence
 
-__all__ = ["AnswerHead", "answer_head"]
+__all__ = ["AnswerHead", "answer_head", "field_line"]
 
 #: How many heads are remembered: some 256 KiB at the most.
 REMEMBERED = 256
@@ -58,9 +58,7 @@ class AnswerHead:
                 raise TypeError(f"a header field is a tuple of name and value, not {field!r}")
             name, value = _native(field[0], "a field's name"), _native(field[1], "a field's value")
             if self._notes(name.lower(), value):
-                if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                    raise ValueError(f"not a header field (RFC 9110 §5): {name!r}: {value!r}")
-                lines.append(f"{name}: {value}\r\n".encode("latin-1"))
+                lines.append(field_line(name, value))
                 named = named or name.lower() == "server"
         if self.upgrades:
             lines.append(b"Connection: Upgrade\r\n")  # RFC 9110 §7.8
@@ -93,6 +91,13 @@ class AnswerHead:
         if name == "date":
             self.dated = True
         return True
+
+
+def field_line(name: str, value: str) -> bytes:
+    """One header field.  Raises :exc:`ValueError` for what can't be one."""
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise ValueError(f"not a header field (RFC 9110 §5): {name!r}: {value!r}")
+    return f"{name}: {value}\r\n".encode("latin-1")
 
 
 def _native(text: str, what: str) -> str:

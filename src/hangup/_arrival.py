@@ -1,9 +1,10 @@
 """How a request arrives: which bytes have come of it, and when it is at hand.
 
-A request is at hand when its head has come: its handler reads the body as it comes.  But a slow client
-would hold a thread then, and many would hold all.  So when half of the threads are busy, a body comes
-first: its first ``body_ahead`` bytes, or all.  Until then the watch receives it, and no thread waits.  A
-client that asked whether it may send its body (``Expect``) hears that from its handler.
+A request is at hand when its head has come, and the first ``body_ahead`` bytes of its body, or all of
+it.  Until then the event loop receives it: a slow client holds no thread, and a request whose client
+disconnects in the middle of such a body is never started, so no framework prints a traceback for it.
+What is longer its handler reads as it comes.  A client that asked whether it may send its body
+(``Expect``) hears that from its handler.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._ending import Ending, State, has_begun
 from ._exchange import Exchange
-from ._heads import Request, unparsed
+from ._heads import Request, unfinished, unparsed
 from ._streams import ClientSocket
 from .exceptions import BadRequest
 from .records import Outcome, Phase
@@ -29,12 +30,15 @@ _HANDLED = State.HANDLED  # by a global name, for its cost: see _exchange
 class Arrival(Ending):
     """The part of a connection's life before a request is handled.  Its owner calls all this."""
 
-    __slots__ = ("_coming", "_coming_since", "_quota", "blocking")
+    __slots__ = ("_coming", "_coming_since", "_quota", "blocking", "one_thread")
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
         super().__init__(sock, address, watch, raw=raw)
         #: Does one thread keep it as long as it lasts, and wait for each request?
         self.blocking = False
+        #: Does one thread of the engine's run all of its requests, and wait for each? Whoever accepts it
+        #: says so.
+        self.one_thread = False
         # The request whose body is still to come, and since when.
         self._coming: Request | None = None
         self._coming_since = 0.0
@@ -77,7 +81,7 @@ class Arrival(Ending):
 
     def _is_whole(self, request: Request) -> bool:
         """Whether so much has come of the body that the request can begin; else it comes first."""
-        if not self.watch.is_scarce() or self.blocking or request.fields.expects_continue:
+        if self.blocking or request.fields.expects_continue:
             return True
         self._coming = request  # Its record tells of it, should its body be refused.
         self._coming_since = monotonic()
@@ -97,10 +101,14 @@ class Arrival(Ending):
         self.state = _HANDLED
         return True
 
+    def begin_unparsed(self) -> None:
+        """A request is at hand that its handler has begun to read by itself."""
+        self._begin(None)
+
     def _guess(self, received: bytes) -> Request:
         """What is known of a request that somebody else will parse, or that is refused."""
         if not self._raw:
-            return unparsed(b"", "HEAD" if received.lstrip(b"\r\n").startswith(b"HEAD ") else "")
+            return unfinished(received)
         words = self.wire.buffer.partition(b"\n")[0].decode("latin-1").split()
         return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
 
@@ -145,6 +153,11 @@ class Arrival(Ending):
         return self._coming is None and self.wire.body_ended and not has_begun(self.wire.buffer)
 
     @property
+    def received(self) -> int:
+        """Bytes that have come of a request that is not whole."""
+        return len(self.wire.buffer) if self._coming is None else self.wire.body_come
+
+    @property
     def body_is_coming(self) -> bool:
         """Whether a request's head is there, and its body is waited for."""
         return self._coming is not None
@@ -169,7 +182,7 @@ class Arrival(Ending):
             exchange.phase = exchange.left_phase = Phase.BODY
             return exchange
         if self.wire.body_ended and has_begun(self.wire.buffer):
-            exchange = Exchange(unparsed(self.wire.buffer))
+            exchange = Exchange(unfinished(self.wire.buffer))
             exchange.phase = exchange.left_phase = Phase.HEAD
             return exchange
         return None

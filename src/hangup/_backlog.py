@@ -8,6 +8,7 @@ What is no request goes before all of them, in order: an *errand*, a step of a T
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from time import monotonic
 
 from ._connection import Connection
@@ -35,6 +36,10 @@ class Backlog:
     def __len__(self) -> int:
         """The number of requests."""
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """The waiting connections."""
+        return iter([*self._errands, *self._waiting])
 
     def put(self, connection: Connection) -> None:
         """A request, or an errand, waits from now on."""

@@ -53,6 +53,13 @@ class Callbacks:
         """Run ``job``, which raises nothing, in another thread, after :meth:`prepare`."""
         self._jobs.put(job)
 
+    def after_fork(self) -> None:
+        """In a forked child: these threads are the parent's."""
+        self._lock = threading.Lock()
+        self._jobs = queue.SimpleQueue()
+        self._threads = set()
+        self._idle = 0
+
     def _spare_thread_locked(self) -> None:
         if self._idle or self._closed:
             return

@@ -20,9 +20,12 @@ _LONGEST_LINE = 4096
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-# A size of 64 bits at the most, and extensions, of which none is known.
+# A size of 64 bits at the most, and extensions, of which none is known. White space around `;` and `=`
+# is bad, and must be read over all the same (RFC 9112 §7.1.1). Possessive: a long one is matched once.
+_BWS = rb"[ \t]*+"
 _CHUNK_LINE = re.compile(
-    rb"0*([0-9A-Fa-f]{1,16})(?:;%s+(?:=(?:%s+|%s))?)*\r\n" % (_TOKEN, _TOKEN, _QUOTED)
+    rb"0*([0-9A-Fa-f]{1,16})(?:%(s)s;%(s)s%(t)s++(?:%(s)s=%(s)s(?:%(t)s++|%(q)s))?)*+\r\n"
+    % {b"s": _BWS, b"t": _TOKEN, b"q": _QUOTED}
 )
 _TRAILER = re.compile(rb"%s+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n" % _TOKEN)
 

@@ -22,11 +22,12 @@ from ._ending import State, has_begun
 from ._exchange import Exchange
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
-from ._poller import EOF, GONE, READABLE, wait_for
+from ._poller import EOF, GONE, READABLE
 from ._receiver import HEAD_SIZE
 from ._remainder import Remainder
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
+from ._wire import Wire
 from .exceptions import ClientDisconnected
 from .records import Outcome
 
@@ -67,6 +68,11 @@ class Connection(Remainder):
         self.answer: Callable[[], None] | None = None
         #: How long it may be idle, in seconds.
         self.idle_timeout = self.config.keep_alive_timeout
+
+    def read_through(self, wire: Wire) -> None:
+        """Read what the client sends by this wire, which knows more than HTTP; before any has come."""
+        self.wire = wire
+        self._direct = False
 
     # -- the watching thread
 
@@ -164,8 +170,11 @@ class Connection(Remainder):
                 exchange = self._note_events(flags)
         if exchange is not None:
             exchange.tell_client(self.peer)
-        if state is State.LINGERING and not self._linger(flags):
-            self.retire()
+        if state is State.LINGERING:
+            if not self._linger(flags):
+                self.retire()
+            elif not self._drained:
+                self.watch.look_at(self)  # when others have had their turn
         elif state is State.HANDLED and self.peer.state is not ClientState.OPEN:
             self.watch.on_left(self)
         return state is State.IDLE
@@ -190,25 +199,50 @@ class Connection(Remainder):
         may have been another connection's, under the same number.
         """
         poll = select.poll()
-        poll.register(self.sock, EOF)
+        try:
+            poll.register(self.sock, EOF)
+        except ValueError:
+            return 0  # It has been closed.
         return READABLE | sum(flags for _, flags in poll.poll(0))
 
-    def on_deadline(self) -> None:
-        """Nothing came in time; called when :attr:`deadline` has passed."""
+    def make_way(self) -> None:
+        """There is no room for connections, and nobody works for this one: close it."""
+        if self.state is State.LINGERING:
+            self._settle(Outcome.ANSWERED)
+            self.retire()
+        else:
+            self._end_idle()
+
+    def on_deadline(self) -> bool:
+        """Called when :attr:`deadline` has passed; True if a request is at hand all the same."""
         if self.state is State.SENDING:
             if self._is_deaf():
                 self._left(Departure.WRITE_TIMEOUT)
                 self._give_up()
         elif self.state is State.LINGERING:
-            self._settle(Outcome.ANSWERED)
-            self.retire()
+            self.on_linger_deadline()
         elif self.state is State.IDLE:
-            exchange = self._unfinished()
-            if exchange is None:
-                self.retire()
-            else:
-                # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
-                self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
+            return self._on_idle_deadline()
+        return False
+
+    def _on_idle_deadline(self) -> bool:
+        if self.has_news():
+            # It came in time, and nobody has looked: the process was stopped, or the machine asleep.
+            due = self.deadline
+            if self.on_ready(READABLE):
+                return True
+            if self.state is not _IDLE or self.deadline > due:
+                return False
+        self._end_idle()
+        return False
+
+    def _end_idle(self) -> None:
+        exchange = self._unfinished()
+        if exchange is None:
+            self.retire()
+        else:
+            # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
+            self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
 
     def turn_away(self) -> None:
         """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""
@@ -220,7 +254,7 @@ class Connection(Remainder):
         self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
     ) -> None:
         head, body = plain_answer(status, reason, *fields)
-        exchange.status = status
+        exchange.status, exchange.reason = status, reason
         exchange.head_out = len(head)
         try:
             exchange.out = self._send_now(head if exchange.is_for_head else head + body)
@@ -248,28 +282,58 @@ class Connection(Remainder):
     def wait_for_next_request(self) -> bool:
         """Block until a request is at hand; False if the client left, or was idle for too long.
 
-        For a connection that one thread keeps (:attr:`blocking`).
+        For a connection that one thread keeps (:attr:`blocking`, :attr:`one_thread`), and for a handler
+        with a loop of its own.
         """
         self.give_back_stream()
         deadline = monotonic() + self.idle_timeout
-        while True:
-            # Before the look, not after it: a request may have come, and a FIN behind it.
-            had_left = self.peer.state is not ClientState.OPEN
-            self._drained = False
-            if self.advance():
-                return True
-            if had_left or not self.keep_open:
-                return False
-            left = max(0.0, deadline - monotonic())
-            open_still = self.peer.state is ClientState.OPEN
-            if open_still and not wait_for(self.sock, select.POLLIN, left):
-                return False
+        watch = self.watch
+        if watch.forked:
+            return False  # The next request is the parent's.
+        watch.waiting[self] = None  # Before the look at `draining`, see Watch.drain.
+        try:
+            while True:
+                # Before the look, not after it: a request may have come, and a FIN behind it.
+                had_left = self.peer.state is not ClientState.OPEN
+                self._drained = False
+                if self.advance():
+                    return True
+                if had_left or not self.keep_open or watch.draining:
+                    return False
+                left = max(0.0, deadline - monotonic())
+                open_still = self.peer.state is ClientState.OPEN
+                if open_still and not self._wait_readable(left):
+                    return False
+        finally:
+            del watch.waiting[self]
 
-    def end_exchange(self, *, keep_open: bool) -> None:
+    def cut_off(self) -> None:
+        """The server waits for this request no longer.  Any thread.
+
+        Its handler is told as of a disconnect.
+        """
+        self._left(Departure.SHUTDOWN)
+        try:
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # for a thread that waits on it
+        except OSError:
+            pass  # It is closed already.
+
+    def stop_waiting(self) -> None:
+        """Have a thread that is in :meth:`wait_for_next_request` return.  Any thread."""
+        try:
+            # Only its waiting side: what it has sent is not touched.
+            socket.socket.shutdown(self.sock, socket.SHUT_RD)
+        except OSError:
+            pass  # It is closed already.
+
+    def end_exchange(self, *, keep_open: bool, whole: bool = False) -> None:
         """The handler has answered: tell of it, once.
 
-        A client that has sent FIN may be reading still, or may be long gone.  That is known when it
-        has taken the answer or refused it, so its record waits until then (:meth:`finish`).
+        ``whole`` says that the front end has handed all of the response over, as far as it can tell.
+
+        What that means for a client that has disconnected is :meth:`Ending.is_delivered`'s to say.  One
+        that has sent FIN may be reading still, or may be long gone.  That is known when it has
+        acknowledged the response or refused it, so its record waits until then (:meth:`finish`).
         """
         self.keep_open = keep_open
         if self._holding:
@@ -292,16 +356,20 @@ class Connection(Remainder):
             exchange.thread = threading.current_thread().name
             self._unsettled = [*(self._unsettled or ()), exchange]
         elif self.peer.state is not _OPEN:
-            self._end_of_one_that_left(exchange)
+            self._end_of_one_that_left(exchange, whole=whole)
         elif self.watch.is_told:
             self._tell(exchange, exchange.outcome)
 
-    def _end_of_one_that_left(self, exchange: Exchange) -> None:
+    def _end_of_one_that_left(self, exchange: Exchange, *, whole: bool) -> None:
         exchange.thread = threading.current_thread().name
-        if self.peer.state is ClientState.GONE or not exchange.answer_began:
+        if not exchange.answer_began:
             self._tell(exchange, Outcome.LEFT)
-        else:
+        elif self.peer.state is ClientState.EOF:
             self._unsettled = [*(self._unsettled or ()), exchange]
+        elif whole and self.is_delivered(exchange):
+            self._tell(exchange, exchange.outcome)
+        else:
+            self._tell(exchange, Outcome.LEFT)
 
     def rest(self) -> bool:
         """After a request: True if another one is at hand, else the connection is given back.
@@ -310,6 +378,11 @@ class Connection(Remainder):
         """
         if self.blocking:
             return self.keep_open and self.wait_for_next_request()
+        if self.one_thread:
+            if self.keep_open and self.wait_for_next_request():
+                return True
+            self.keep_open = False
+            self.watch.end_handler(self)
         if self._stream is not None:
             self.give_back_stream()
         if self.left_over:

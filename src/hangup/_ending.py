@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._exchange import Exchange
 from ._peer import ClientState, Departure
-from ._poller import GONE, READABLE
-from ._receiver import RECEIVE_SIZE, Receiver
+from ._poller import GONE, READABLE, bytes_queued
+from ._receiver import Receiver
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
 from .records import Outcome
@@ -25,14 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = ["ABORT", "Ending", "State", "has_begun"]
 
-# Bytes that a lingering close reads and drops before it gives up on the client.
-LINGER_BYTES = 1024 * 1024
+# Bytes that a lingering close reads and drops before others have their turn.
+DROPPED_AT_ONCE = 1024 * 1024
+# Where they go. All connections share it: nobody reads it.
+_dropped = bytearray(256 * 1024)
+# Bytes that a client may have read and not acknowledged: it does so at every other segment, and the
+# loopback's have 64 KiB (RFC 9293 §3.8.6.3).
+UNACKNOWLEDGED = 2 * 65536
 # Not to linger in the kernel either: what a deaf client left unread is dropped at once, with an RST.
 ABORT = struct.pack("ii", 1, 0)
 # tcpi_state, the first byte of struct tcp_info (linux/tcp.h).
 _TCP_CLOSE = 7
 
 _recv = socket.socket.recv
+_recv_into = socket.socket.recv_into
 
 
 def has_begun(received: bytes) -> bool:
@@ -59,6 +65,10 @@ class Ending(Receiver):
 
     __slots__ = (
         "_budget",
+        "_heard_at",
+        "_linger_until",
+        "_queued",
+        "_queued_at",
         "_unsettled",
         "closes_slowly",
         "deadline",
@@ -81,8 +91,12 @@ class Ending(Receiver):
         self.refusal: BadRequest | None = None
         #: Does closing run code of the program's? Then the watch leaves it to a worker.
         self.closes_slowly = False
-        # Bytes that may still be read and dropped, of a body or of a closing connection.
+        # Bytes that may still be read and dropped of a request's body.
         self._budget = 0
+        # While it lingers: until when what comes is read, and when something came last.
+        self._linger_until = self._heard_at = 0.0
+        # What was in the kernel's buffer when somebody last looked, and when: see Sender._wait_writable.
+        self._queued, self._queued_at = 0, 0.0
         # Exchanges that have ended, but whose client may have left before that.
         self._unsettled: list[Exchange] | None = None
 
@@ -124,7 +138,7 @@ class Ending(Receiver):
         if self.peer.state is ClientState.GONE:
             if self.peer.reason is Departure.WRITE_TIMEOUT:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-            self._settle(Outcome.LEFT)
+            self._settle_gone()
             self.close()
             return
         if self.watch.ended:
@@ -136,29 +150,65 @@ class Ending(Receiver):
             self._receive_available()  # Its handler counted for itself: is there anything left?
         unread = self.pending or not self._drained or self.wire.buffer or not self.wire.body_ended
         # Who was refused in the middle of a head may be sending still.
-        if not (unread or self._unsettled or self.refusal):
+        if unread or self._unsettled or self.refusal or bytes_queued(self.sock):
+            self._begin_to_linger()
+        else:
             self.close()
-            return
-        self._budget = LINGER_BYTES
+
+    def _begin_to_linger(self) -> None:
+        """Send FIN, and have the event loop read and drop what comes.
+
+        For ``linger_timeout`` behind the last byte that comes and ``linger_time`` in all, as nginx has
+        it; and for as long as the client reads on what is in the kernel's buffer.
+        """
         try:
             self._shut_socket(socket.SHUT_WR)
         except OSError:
             pass  # RST came first; the next look tells.
-        flags, deadline = READABLE, 0.0
-        while not deadline and self._linger(flags):
-            with self.watch.lock:
-                flags, self.pending = self.pending, 0
-                if flags:
-                    continue
-                if not (self.watched or self.watch.register_locked(self)):
-                    break
+        self._heard_at = self._queued_at = monotonic()
+        self._linger_until = self._heard_at + self.config.linger_time
+        self._queued = bytes_queued(self.sock)
+        if not self._linger(READABLE):
+            self.close()
+            return
+        with self.watch.lock:
+            news, self.pending = self.pending, 0
+            parked = self.watched or self.watch.register_locked(self)
+            if parked:
                 self.deadline = deadline = monotonic() + self.config.linger_timeout
                 self.state = State.LINGERING
-        if deadline:
-            self.watch.expect(deadline)
-        else:
+        if not parked:
             self._settle(Outcome.ANSWERED)
             self.close()
+            return
+        self.watch.expect(deadline)
+        if news or not self._drained:
+            self.watch.look_at(self)
+
+    def on_linger_deadline(self) -> None:
+        """Nothing has ended it: see whether there is still somebody to wait for."""
+        if not self._linger(READABLE):
+            self.retire()
+            return
+        now, config = monotonic(), self.config
+        queued = bytes_queued(self.sock)
+        if self._queued - queued >= max(1.0, config.min_rate * (now - self._queued_at)):
+            self._queued, self._queued_at = queued, now
+        quiet = min(self._heard_at + config.linger_timeout, self._linger_until)
+        if queued > 1:  # Our own FIN counts as a byte.
+            quiet = max(quiet, self._queued_at + config.write_timeout)
+        elif self._queued > 1:
+            # The client's kernel has it now; it takes the client a moment to read it.
+            self._queued = 0
+            quiet = now + config.linger_timeout
+        if now >= quiet:
+            if queued > 1:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+            self._settle(Outcome.ANSWERED)
+            self.retire()
+        else:
+            self.deadline = min(quiet, now + config.linger_timeout)
+            self.watch.expect(self.deadline)
 
     def _linger(self, flags: int) -> bool:
         """Drain a closing connection; False when its client is done, or gone."""
@@ -166,8 +216,10 @@ class Ending(Receiver):
             self._left(how)
         elif not self._drain() and not (flags & GONE and self._is_over()):
             return True
-        gone = self.peer.state is ClientState.GONE
-        self._settle(Outcome.LEFT if gone else Outcome.ANSWERED)
+        if self.peer.state is ClientState.GONE:
+            self._settle_gone()
+        else:
+            self._settle(Outcome.ANSWERED)
         return False
 
     def _is_over(self) -> bool:
@@ -184,21 +236,57 @@ class Ending(Receiver):
         return self.sock.family == getattr(socket, "AF_UNIX", None)
 
     def _drain(self) -> bool:
-        """Read and drop what has come; True when there is nothing more to wait for."""
-        while self._budget > 0:
+        """Read and drop what has come, or a good part of it; True when there is nothing to wait for."""
+        room = DROPPED_AT_ONCE
+        while room > 0:
             try:
-                data = _recv(self.sock, RECEIVE_SIZE, DONTWAIT)
+                count = _recv_into(self.sock, _dropped, 0, DONTWAIT)
             except BlockingIOError:
                 self._mark_drained()
                 return False
             except OSError:
                 self._left(Departure.RESET)
                 return True
-            if not data:
-                # FIN. If answers are unsettled it is no news: the client's last word is to come.
-                return not self._unsettled
-            self._budget -= len(data)
-        return True
+            if not count:
+                # FIN. If answers are unsettled it is no news: the client's last word is to come; nor if
+                # it has yet to read what is in the kernel's buffer: it may have closed its sending side.
+                self._drained = True
+                return self._is_last_word()
+            room -= count
+            self._heard_at = monotonic()
+        self._drained = False
+        return self._heard_at >= self._linger_until
+
+    def _is_last_word(self) -> bool:
+        """FIN has come: whether nothing more will."""
+        if self._is_unix():
+            return not self._unsettled
+        unread = bytes_queued(self.sock) > 1  # Our own FIN counts as a byte.
+        if unread and self._is_over():
+            self._left(Departure.RESET)  # Whoever met the error did not say so.
+            return True
+        return not (unread or self._unsettled)
+
+    def is_delivered(self, exchange: Exchange) -> bool:
+        """Whether a response that was sent whole counts as delivered to a client that is gone.
+
+        It does if the kernel had taken its last byte before the client reset the connection: the kernel
+        refuses what is sent after a reset, so a reset that anybody notes behind that call changes
+        nothing.  Two things are known better.  After a FIN the kernel goes on taking bytes, whether
+        somebody reads them or not: then the client must have acknowledged them.  And if megabytes are
+        unacknowledged, it can't have read them.  (Linux keeps the count beyond the reset.)
+        """
+        if exchange.cut_short or self.peer.reason is not Departure.RESET:
+            return False
+        # Our own FIN counts as a byte.
+        return bytes_queued(self.sock) <= (1 if self.peer.sent_fin else UNACKNOWLEDGED)
+
+    def _settle_gone(self) -> None:
+        """The client is gone: it has taken the responses that were sent behind its FIN, or not."""
+        for exchange in self._unsettled or ():
+            delivered = self.is_delivered(exchange)
+            self._tell(exchange, exchange.outcome if delivered else Outcome.LEFT)
+        self._unsettled = None
 
     def _settle(self, outcome: Outcome) -> None:
         for exchange in self._unsettled or ():
@@ -215,6 +303,8 @@ class Ending(Receiver):
 
     def tell_unstarted(self) -> None:
         """The request at hand is not started, because its client has left."""
+        if self.peer.state is ClientState.GONE:
+            self._settle_gone()
         self._settle(Outcome.LEFT)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
@@ -259,4 +349,9 @@ class Ending(Receiver):
             self._close_socket()
 
     def _close_socket(self) -> None:
+        if self.watch.has_children:
+            try:
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # see _fork
+            except OSError:
+                pass  # The client was there first.
         self.sock.close_descriptor()

@@ -4,10 +4,10 @@ import math
 import threading
 from http import HTTPStatus
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._heads import Request
-from ._peer import ClientState, Peer
+from ._peer import ClientState, Departure, Peer
 from .client import Client, set_current
 from .records import CLIENT_CLOSED_REQUEST, Outcome, Phase, RequestRecord
 
@@ -42,7 +42,9 @@ class Exchange:
         "blank_client",
         "body_in",
         "continued",
+        "cut_short",
         "ended_at",
+        "environ",
         "fin_late",
         "head_out",
         "known_client",
@@ -51,6 +53,7 @@ class Exchange:
         "outcome",
         "phase",
         "ready_at",
+        "reason",
         "reported",
         "request",
         "started_at",
@@ -74,6 +77,8 @@ class Exchange:
         self.continued = False
         self.out = 0
         self.head_out = 0
+        #: Whether the kernel refused a part of the response, or the client did not take it in time.
+        self.cut_short = False
         #: How it ends, if its client stays.
         self.outcome = _ANSWERED
         self.ended_at = 0.0
@@ -82,8 +87,12 @@ class Exchange:
         #: The handling thread's name, if its owner has told.
         self.thread = ""
         self.answer_fields: tuple[tuple[str, str], ...] = ()
+        #: Why it is refused, where it is.
+        self.reason = ""
         #: What was asked for, as far as that is known.
         self.request = request
+        #: What its application was given, and what it put there, if a front door keeps that for the log.
+        self.environ: dict[str, Any] | None = None
 
     def start(self, connection: "Sender") -> None:
         """A thread takes the request up, and this context is the request's from now on."""
@@ -93,6 +102,14 @@ class Exchange:
         if connection.peer.left_at is not None:
             self.left_phase = Phase.WORKING
         set_current(self)
+
+    def after_fork(self) -> "Sender":
+        """In a forked child, whose handler's request this is: the locks are nobody's; the connection."""
+        global _making  # noqa: PLW0603
+        _making = threading.Lock()
+        if self.known_client is not None:
+            self.known_client.lock = threading.Lock()
+        return self._connection
 
     @property
     def client(self) -> Client:
@@ -128,7 +145,12 @@ class Exchange:
             client.note(peer)
 
     def note_left(self) -> None:
-        """The client leaves now."""
+        """The client leaves now.
+
+        ``phase`` is ``ANSWERING`` from before the first call that sends: whoever notes a reset in the
+        middle of that call, or before its caller has counted the bytes, finds it so.  Whether anything
+        was sent, :meth:`record` asks ``out``.
+        """
         if self.left_phase is None:
             self.left_phase = self.phase
 
@@ -139,12 +161,10 @@ class Exchange:
 
     def note_sent(self, data: bytes | memoryview, count: int) -> None:
         """``count`` bytes, the beginning of ``data``, are on their way."""
-        if self.out == 0 and count:
-            self.phase = _ANSWERING
-            if not self.status:  # The handler wrote its status line itself.
-                line = bytes(data[:13])
-                if line.startswith(b"HTTP/1.") and line[9:12].isdigit():
-                    self.status = int(line[9:12])
+        if self.out == 0 and count and not self.status:  # The handler wrote its status line itself.
+            line = bytes(data[:13])
+            if line.startswith(b"HTTP/1.") and line[9:12].isdigit():
+                self.status = int(line[9:12])
         self.out += count
 
     @property
@@ -162,6 +182,8 @@ class Exchange:
 
     def record(self, peer: Peer, outcome: Outcome) -> RequestRecord:
         """The record of this exchange, which has ended so."""
+        if outcome is Outcome.LEFT and peer.reason is Departure.SHUTDOWN:
+            outcome = Outcome.FAILED
         now = self.ended_at or monotonic()
         request = self.request
         began_at = self.ready_at
@@ -169,14 +191,19 @@ class Exchange:
         left_at = None
         wasted = 0.0
         status = self.status
-        if peer.left_at is not None:
+        # Who reset when it had its response stayed for as long as anybody worked for it.
+        if peer.left_at is not None and (outcome is not _ANSWERED or peer.sent_fin):
             departed = peer.left_at
             left_at = max(0.0, departed - began_at)
             if outcome is Outcome.LEFT and started_at:
                 wasted = max(0.0, now - max(departed, started_at))
-        phase = Phase.COMPLETE if outcome is Outcome.ANSWERED else self._final_phase(outcome)
-        if outcome is Outcome.LEFT and phase is not Phase.ANSWERING:
+        # It refers to this exchange, by its client: only the garbage collector would part the two.
+        environ, self.environ = self.environ, None
+        phase = Phase.COMPLETE if outcome is _ANSWERED else self._final_phase(outcome)
+        body_out = self.out - self.head_out if self.out > self.head_out else 0
+        if outcome is Outcome.LEFT and phase is not _ANSWERING:
             status = CLIENT_CLOSED_REQUEST
+            body_out = 0  # What was sent behind its FIN nobody took.
         return RequestRecord(
             peer.host,
             request.method,
@@ -187,7 +214,7 @@ class Exchange:
             phase,
             len(request.head) + self.body_in,
             self.out,
-            self.out - self.head_out if self.out > self.head_out else 0,
+            body_out,
             time() - monotonic() + began_at,
             now - began_at,
             (started_at or now) - began_at,
@@ -196,9 +223,13 @@ class Exchange:
             self.thread or threading.current_thread().name,
             request.fields.items,
             self.answer_fields,
+            self.reason,
+            environ,
         )
 
     def _final_phase(self, outcome: Outcome) -> Phase:
         if outcome is Outcome.LEFT:
-            return self.left_phase or self.phase
+            phase = self.left_phase or self.phase
+            # It left during the first call that sends, of which the kernel took nothing.
+            return _WORKING if phase is _ANSWERING and not self.out else phase
         return self.phase if outcome is Outcome.TIMED_OUT else Phase.COMPLETE

@@ -7,8 +7,11 @@ import functools
 import re
 from typing import Any
 
+from ._escape import one_line
+
 __all__ = [
     "announced_length",
+    "as_latin1",
     "check_field",
     "field_names",
     "server_and_date",
@@ -17,8 +20,8 @@ __all__ = [
 
 #: How many names and lengths are remembered.
 REMEMBERED = 256
-_SPLITTING = frozenset("\r\n\0")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -26,21 +29,27 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 def status_line(protocol: str, code: int, message: str) -> bytes:
     """The first line of an answer.
 
-    Raises :exc:`ValueError` for a status without three digits, and for a CR, LF or NUL, which would
-    split the answer.
+    Raises :exc:`ValueError` for a status without three digits, and for control characters, of which CR
+    and LF would split the answer.  A reason phrase is for people, who may write with characters that it
+    can't have (RFC 9112 §4): for those stands a question mark.
     """
     if not 100 <= int(code) <= 999:
         raise ValueError(f"a status has three digits (RFC 9110 §15): {code!r}")
     line = f"{protocol} {int(code)} {message}"
-    if not _SPLITTING.isdisjoint(line):
-        raise ValueError(f"a status line can't contain CR, LF or NUL: {line!r}")
-    return line.encode("latin-1", "strict") + b"\r\n"
+    if _CONTROL.search(line):
+        raise ValueError(f"a status line can't contain control characters: {line!r}")
+    return line.encode("latin-1", "replace") + b"\r\n"
 
 
 @functools.lru_cache(maxsize=8)
 def server_and_date(server: str, date: str) -> bytes:
-    """The two fields that every answer has."""
-    return f"Server: {server}\r\nDate: {date}\r\n".encode("latin-1", "strict")
+    """The two fields that every answer has, errors too: no text of a program's may prevent them."""
+    return f"Server: {as_latin1(server)}\r\nDate: {as_latin1(date)}\r\n".encode("latin-1")
+
+
+def as_latin1(text: str) -> str:
+    """A field's value of the server's own, replaced where it can't be sent."""
+    return one_line(text).encode("latin-1", "replace").decode("latin-1")
 
 
 class _FieldNames(dict[str, str]):
@@ -69,6 +78,6 @@ def check_field(text: str) -> None:
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def announced_length(value: Any) -> int | None:
-    """What a Content-Length says; None if it is none."""
-    text = str(value)
-    return int(text) if text.isdecimal() else None
+    """What a Content-Length says; None if it is none (RFC 9110 §8.6)."""
+    text = str(value).strip(" \t")
+    return int(text) if _LENGTH.fullmatch(text) else None

@@ -6,11 +6,14 @@ written about a request: by the access log, or by the program.
 
 import functools
 import http.server
+import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._escape import printable
+from ._line_writer import write_text
 from ._peer import ClientState
 from ._streams import AnswerStream
 from .client import Client
@@ -18,13 +21,28 @@ from .records import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from ._connection import Connection
+    from ._exchange import Exchange
 
-__all__ = ["BEING_MADE", "ClientOfRequest", "Handling", "log_request", "of_the_engine", "program_logs"]
+__all__ = [
+    "BEING_MADE",
+    "ENDED",
+    "ClientOfRequest",
+    "Handling",
+    "keeps_thread",
+    "log_request",
+    "of_the_engine",
+    "program_logs",
+    "reported_status",
+    "shown_client",
+    "write_message",
+]
 
 _Stock = http.server.BaseHTTPRequestHandler
 
 #: In ``Connection.handler`` while a handler is being made: it must not begin to work yet.
 BEING_MADE = object()
+#: There when its handler has ended, before the connection has.
+ENDED = object()
 
 
 def of_the_engine(method: Any) -> Any:
@@ -43,6 +61,16 @@ def program_logs(factory: Any) -> bool:
     """Whether the handlers that ``factory`` makes have a log of their own, as far as can be seen."""
     cls = getattr(factory, "func", factory)
     return hasattr(cls, "log_message") and _writes_own_log(cls)
+
+
+def keeps_thread(factory: Any) -> bool:
+    """Whether a connection of these handlers is to be kept on one thread (``thread_per_connection``)."""
+    cls = getattr(factory, "func", factory)
+    cls = getattr(cls, "adapted", cls)
+    wish = getattr(cls, "thread_per_connection", None)
+    if wish is not None or not isinstance(cls, type) or not issubclass(cls, _Stock):
+        return bool(wish)
+    return _is_own("setup", cls.setup) or _is_own("finish", cls.finish)
 
 
 def _writes_own_log(cls: Any) -> bool:
@@ -76,7 +104,12 @@ class Handling:
     _hangup: "Connection | None"
     close_connection: bool
     command: str
+    raw_requestline: Any
     wfile: Any
+    #: Does one thread run all of a connection's requests, ``setup()`` and ``finish()``, waiting for each
+    #: request, as under ``http.server``?  None: if the class has a ``setup`` or a ``finish`` of its own,
+    #: since what it makes there may belong to the thread, as a connection of :mod:`sqlite3` does.
+    thread_per_connection: bool | None = None
 
     def serve_one(self) -> None:
         """Answer the one request at hand.  The engine calls this."""
@@ -112,6 +145,50 @@ class Handling:
     def finishes_itself(self) -> bool:
         """Whether the program has a ``finish`` of its own, which may take its time."""
         return _is_own("finish", self._program().finish)
+
+    # -- loops of the program's own
+
+    def end_request(self, connection: "Connection") -> None:
+        """Its handler is done with the request at hand: check the response, and end the exchange."""
+        raise NotImplementedError
+
+    def begin_request(self, connection: "Connection") -> None:
+        """Another request is at hand: forget what was kept of the last one."""
+        raise NotImplementedError
+
+    def next_request(self) -> bool:
+        """End the request at hand, and wait in this thread for the next one.
+
+        Returns False at the connection's end.
+
+        ``http.server`` calls ``handle()`` once for each connection, and a program may have one of its
+        own that takes request after request.  Each is taken once; who asks for another waits for it
+        here, as it would wait in ``rfile.readline()`` there.
+        """
+        connection = self._hangup
+        assert connection is not None
+        if connection.exchange is not None:
+            self.end_request(connection)
+        if connection.keep_open and connection.wait_for_next_request():
+            exchange = connection.exchange
+            assert exchange is not None
+            if connection.peer.state is not ClientState.GONE:
+                exchange.start(connection)
+                self.begin_request(connection)
+                return True
+            connection.tell_unstarted()
+        connection.keep_open = False
+        self.close_connection = True
+        self.raw_requestline = b""  # What http.server's own finds there at the end.
+        return False
+
+    def _stopped_early(self, exchange: "Exchange") -> bool:
+        """Whether a handler may have given up a response because it was told of a disconnect.
+
+        Asked where the response's length says nothing: a stream that looked may have ended for that.
+        """
+        client = exchange.known_client
+        return client is not None and client.disconnected_at is not None
 
     def _report_departure(self, connection: "Connection") -> None:
         """A program's own log is told of a client that left before any answer began, too."""
@@ -159,6 +236,38 @@ class Handling:
                 connection.upgrade()
 
 
+def shown_client(address: Any) -> str:
+    """``address_string()``: the client's host, or ``-`` where it has none: a unix socket's is ``""``."""
+    return str(address[0]) if isinstance(address, tuple) and address else "-"
+
+
+def reported_status(connection: "Connection", code: Any) -> Any:
+    """The status that a program's own log is told: 499 for a client that has disconnected before.
+
+    A FIN that was there before the handler began is none of that: a half-closed client sends it with its
+    request, and waits for the response.
+    """
+    peer, exchange = connection.peer, connection.exchange
+    if peer.left_at is None or exchange is None or exchange.answer_began:
+        return code
+    if peer.state is not ClientState.GONE and peer.left_at <= exchange.started_at:
+        return code
+    return CLIENT_CLOSED_REQUEST
+
+
+def write_message(handler: Any, text: str) -> None:
+    """What ``http.server``'s ``log_message`` does, on each Python, and whatever ``sys.stderr`` is.
+
+    At once, as there: a program's own words come in the order in which it says them.
+    """
+    when, who = handler.log_date_time_string(), handler.address_string()
+    try:
+        text = printable(text.replace("\\", "\\\\"))
+        write_text(sys.stderr, f"{who} - - [{when}] {text}\n")
+    except (OSError, ValueError):
+        pass  # It is closed, or nobody is behind it: that costs no client its answer.
+
+
 def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) -> None:
     """``log_request`` on the engine.
 
@@ -172,6 +281,4 @@ def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) ->
     elif handler._own_log:  # noqa: SLF001
         exchange = connection.exchange
         exchange.reported = True
-        if connection.peer.left_at is not None and not exchange.answer_began:
-            code = CLIENT_CLOSED_REQUEST
-        log(code, size)
+        log(reported_status(connection, code), size)

@@ -18,10 +18,10 @@ from typing import Any
 
 import httptools
 
-from .config import Config
+from .config import Config, size_limit
 from .exceptions import BadRequest
 
-__all__ = ["CHUNKED", "Fields", "Heads", "Request", "unparsed"]
+__all__ = ["CHUNKED", "Fields", "Heads", "Request", "unfinished", "unparsed"]
 
 #: The ``Fields.length`` of a chunked body.
 CHUNKED = -1
@@ -42,9 +42,11 @@ _REQUEST_LINE_BEGINS = re.compile(rb"%s(?: %s)?" % (_TOKEN, _IN_TARGET))
 _FROM_METHOD = re.compile(rb"(?:%s)?(?: %s)?" % (_TOKEN, _IN_TARGET))
 _FROM_TARGET = re.compile(_IN_TARGET)
 _FROM_VERSION = re.compile(_IN_VERSION)
+_METHOD = re.compile(_TOKEN.decode())
 _VERSION = re.compile(r"HTTP/\d\.\d")
 # White space behind a value (RFC 9112 §5.1), but not a line of nothing else.
 _TABS_BEHIND = re.compile(rb"(?<=[^\s])[ \t]+(?=\r\n)")
+_TRANSFER_ENCODING = re.compile(rb"(?i)\ntransfer-encoding:[ \t]*([^\r\n]*)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n|\Z)")
 # RFC 3986 §3.2.2: a registered name or an address, or a bracketed one; then a port.
@@ -109,6 +111,19 @@ def unparsed(head: bytes, method: str = "", target: str = "", protocol: str = ""
     return Request(head, method, target, protocol, _NO_FIELDS)
 
 
+def unfinished(received: bytes) -> Request:
+    """A request that has not all come, or that is refused: its line, as far as it came, for its record.
+
+    What is no request line is the target alone, without a method.
+    """
+    line = received.lstrip(b"\r\n")[:_LONG].partition(b"\n")[0].removesuffix(b"\r").decode("latin-1")
+    words = line.split(" ", 2)
+    if not _METHOD.fullmatch(words[0]):
+        return Request(received, "", line, "", _NO_FIELDS)
+    method, target, protocol = [*words, "", ""][:3]
+    return Request(received, method, target, protocol, _NO_FIELDS)
+
+
 class _Sink:
     """llhttp's callbacks for header fields."""
 
@@ -130,8 +145,11 @@ class Heads:
     """
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._small = min(config.max_head, config.max_field)
+        self._max_line = size_limit(config.max_request_line)
+        self._max_head = size_limit(config.max_head)
+        self._max_field = size_limit(config.max_field)
+        self._max_fields = size_limit(config.max_fields)
+        self._small = min(self._max_head, self._max_field)
         #: Requests by their heads: those without a body alone.
         self.known: dict[bytes, Request] = {}
 
@@ -144,8 +162,7 @@ class Heads:
         if request is not None:
             return request
         line_end = head.index(b"\r\n")
-        config = self._config
-        if len(head) > self._small or line_end + 2 > config.max_request_line:
+        if len(head) > self._small or line_end + 2 > self._max_line:
             self._check_sizes(line_end + 2, len(head) - line_end - 2)
             self._check_fields(head, line_end + 2)
         match = _REQUEST_LINE.match(head, 0, line_end)
@@ -158,7 +175,7 @@ class Heads:
         short = len(head) < _LONG
         parse = _remembered_fields if short else _parse_fields
         fields = parse(head[line_end:], protocol == "HTTP/1.1")
-        if len(fields.items) > config.max_fields:
+        if len(fields.items) > self._max_fields:
             raise BadRequest(431, "Too many headers")
         if authority is not None:
             fields = _with_host(fields, authority)
@@ -201,13 +218,13 @@ class Heads:
             raise BadRequest(400, "Lines of a head end in CRLF")
 
     def _check_sizes(self, line: int, fields: int) -> None:
-        if line > self._config.max_request_line:
+        if line > self._max_line:
             raise BadRequest(414, "Request-URI Too Long")
-        if fields > self._config.max_head + len(b"\r\n\r\n"):
+        if fields > self._max_head + len(b"\r\n\r\n"):
             raise BadRequest(431, "Request Header Fields Too Large")
 
     def _check_fields(self, head: bytes, start: int) -> None:
-        limit = self._config.max_field
+        limit = self._max_field
         if len(head) - start > limit and max(map(len, head[start:].split(b"\r\n"))) > limit:
             raise BadRequest(431, "Request Header Field Too Large")
 
@@ -223,8 +240,10 @@ def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:
     except httptools.HttpParserUpgrade:
         pass  # An upgrade is the handler's to accept; the head itself is sound.
     except httptools.HttpParserError as error:
-        status = 501 if "invalid `Transfer-Encoding`" in str(error) else 400
-        raise BadRequest(status, f"Bad request fields ({error})") from None
+        if "invalid `Transfer-Encoding`" in str(error):
+            values = [value.decode("latin-1") for value in _TRANSFER_ENCODING.findall(block)]
+            raise _bad_transfer_encoding(values) from None
+        raise BadRequest(400, f"Bad request fields ({error})") from None
     return tuple(sink.items)
 
 
@@ -236,6 +255,7 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
     items = _parse_block(block)
     keep_alive = modern
     length = hosts = 0
+    codings: list[str] = []
     closes = expects_continue = upgrade = False
     for name, value in items:
         name = name.lower()
@@ -252,13 +272,17 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
         elif name == "content-length":
             length = int(value.lstrip("0") or 0)  # int() takes so many digits and no more
         elif name == "transfer-encoding":
-            if value.lower() != "chunked" or not modern or length == CHUNKED:
-                raise _bad_transfer_encoding(value, modern=modern)
+            codings.append(value)
             length = CHUNKED
         elif name == "expect" and modern:
             if value.lower() != "100-continue":
                 raise BadRequest(417, "Expectation Failed")
             expects_continue = True
+    if codings:
+        if not modern:
+            raise BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
+        if len(codings) > 1 or codings[0].lower() != "chunked":
+            raise _bad_transfer_encoding(codings)
     if hosts != 1 and (modern or hosts):
         raise BadRequest(400, "A request has exactly one Host field")
     return Fields(items, length, keep_alive and not closes, expects_continue, upgrade)
@@ -342,13 +366,18 @@ def _bad_request_line(line: str) -> BadRequest:
     return BadRequest(400, f"Bad request syntax ({_shown(line)})")
 
 
-def _bad_transfer_encoding(value: str, *, modern: bool) -> BadRequest:
-    if not modern:
-        return BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
-    codings = [coding.strip(" \t") for coding in value.lower().split(",")]
-    if codings[-1] == "chunked" and codings.count("chunked") == 1 and len(codings) > 1:
-        return BadRequest(501, "Unsupported transfer coding")
-    return BadRequest(400, "Bad Transfer-Encoding field")
+def _bad_transfer_encoding(values: list[str]) -> BadRequest:
+    """Why these Transfer-Encoding fields, which are not one ``chunked``, are refused.
+
+    Several fields are one list (RFC 9110 §5.3).  A body whose last coding is not chunked has no length
+    (RFC 9112 §6.3): 400.  A coding before it that is not known is another matter (§6.1): 501.  But
+    ``identity``, which was one until RFC 7230, and an empty field are there to be read in two ways.
+    """
+    codings = [coding.strip(" \t") for coding in ",".join(values).lower().split(",")]
+    blank = any(not value.strip(" \t") for value in values)
+    if blank or codings[-1] != "chunked" or codings.count("chunked") > 1 or "identity" in codings:
+        return BadRequest(400, "Bad Transfer-Encoding field")
+    return BadRequest(501, "Unsupported transfer coding")
 
 
 def _shown(text: str | bytes) -> str:

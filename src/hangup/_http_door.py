@@ -1,12 +1,13 @@
 """The engine's way into ``http.server``'s server objects: accept, verify, handle, report, close."""
 
+import logging
 import socket
 import socketserver
 from typing import TYPE_CHECKING, Any
 
 from ._acceptor import Acceptor
 from ._connection import Connection
-from ._handling import BEING_MADE
+from ._handling import BEING_MADE, ENDED, keeps_thread
 from ._streams import ClientSocket
 from .adapter import adapt, is_wire_handler
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .httpserver import _OnEngine
 
 __all__ = ["HTTPDoor", "take_over"]
+
+_log = logging.getLogger("hangup")
 
 
 class HTTPDoor:
@@ -29,6 +32,8 @@ class HTTPDoor:
         cls = type(server)
         self._raw = not is_wire_handler(server.RequestHandlerClass)
         self._make = adapt(server.RequestHandlerClass)
+        # A serial server runs all handlers in one thread anyhow.
+        self._one_thread = server.is_threading() and keeps_thread(server.RequestHandlerClass)
         self._plain_get = cls.get_request is plain.get_request
         self._acceptor = Acceptor(server.socket, server.context_of())
         self._plain_verify = cls.verify_request is socketserver.BaseServer.verify_request
@@ -57,6 +62,7 @@ class HTTPDoor:
                 server.process_foreign(request, address)
                 return None
             connection = Connection(take_over(request), address, watch, raw=self._raw)
+        connection.one_thread = self._one_thread
         if not self._plain_verify and not self._verify(connection):
             return None
         return connection
@@ -108,20 +114,31 @@ class HTTPDoor:
         connection.closes_slowly = handler.finishes_itself() or not self._plain_close
         return handler
 
-    def failed(self, connection: Connection, error: Exception) -> None:  # noqa: ARG002
+    def failed(self, connection: Connection, error: BaseException) -> None:  # noqa: ARG002
         """``handle_error``."""
         self._server.handle_error(connection.sock, connection.address)
 
     def closed(self, connection: Connection) -> None:
-        """The handler's ``finish``, and ``shutdown_request`` where a program has its own."""
-        handler, connection.handler = connection.handler, None
+        """The handler's ``finish``, and ``shutdown_request`` where a program has its own; once."""
+        handler, connection.handler = connection.handler, ENDED
         connection.answer = None
+        if handler is ENDED:
+            return
         try:
             if handler is not None:
-                handler.finish()
+                self._finish(handler, connection)
         finally:
             if not self._plain_close:
                 self._server.shutdown_request(connection.sock)
+
+    def _finish(self, handler: Any, connection: Connection) -> None:
+        """What a ``finish`` of the program's raises is reported, as all of its exceptions are."""
+        try:
+            handler.finish()
+        except OSError:
+            _log.debug("finish() failed", exc_info=True)  # Its client has left, most likely.
+        except Exception:
+            self._server.handle_error(connection.sock, connection.address)
 
 
 def take_over(request: socket.socket) -> ClientSocket:

@@ -3,12 +3,18 @@
 from typing import TYPE_CHECKING
 
 from ._streams import RequestStream
+from .exceptions import ClientDisconnected
+from .records import Phase
 
 if TYPE_CHECKING:
     from ._connection import Connection
     from ._exchange import Exchange
 
-__all__ = ["NO_INPUT", "open_input", "send_continue"]
+__all__ = ["NO_INPUT", "gather_input", "open_input", "send_continue", "send_interim"]
+
+#: How much of a chunked body comes before its application is called, at the most: what nginx takes of a
+#: body unless it is told otherwise (client_max_body_size).
+GATHERED = 1024**2
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -25,9 +31,14 @@ NO_INPUT = _NoInput(bytes)
 
 def send_continue(connection: "Connection", exchange: "Exchange") -> None:
     """Send a 100, which is not the answer yet (RFC 9110 §15.2.1)."""
-    exchange.head_out += len(_CONTINUE)
-    connection.send(_CONTINUE)
-    exchange.forget_interim(len(_CONTINUE))
+    send_interim(connection, exchange, _CONTINUE)
+
+
+def send_interim(connection: "Connection", exchange: "Exchange", head: bytes) -> None:
+    """Send a 1xx, which is not the response yet (RFC 9110 §15.2)."""
+    exchange.head_out += len(head)
+    connection.send(head)
+    exchange.forget_interim(len(head))
 
 
 def open_input(connection: "Connection") -> RequestStream:
@@ -44,9 +55,35 @@ def open_input(connection: "Connection") -> RequestStream:
         def first() -> bytes:
             stream.continue_with(more)
             exchange = connection.exchange
-            if exchange is not None and not exchange.answer_began and not connection.wire.buffer:
+            if (
+                exchange is not None
+                and not (exchange.answer_began or exchange.continued)
+                and not connection.wire.buffer
+            ):
                 send_continue(connection, exchange)
             return more()
 
         stream.continue_with(first)
     return stream
+
+
+def gather_input(connection: "Connection", most: int = GATHERED) -> int | None:
+    """Receive a chunked body, up to ``most`` bytes; return its length, None if it is longer.
+
+    Many applications read CONTENT_LENGTH bytes and no more (RFC 3875 §4.1.2 has it set wherever there is
+    a body).  waitress and nginx tell it in this way, too.  Longer bodies come as they are read.
+
+    Raises what reading raises, before the application has begun.
+    """
+    wire, exchange, request = connection.wire, connection.exchange, connection.request
+    if exchange is None or request is None:
+        return None
+    if not wire.body_at_hand(most) and request.fields.expects_continue and not wire.buffer:
+        send_continue(connection, exchange)
+    try:
+        while not wire.body_at_hand(most):
+            connection.receive_body()
+    except ClientDisconnected:
+        exchange.left_phase = Phase.BODY  # A FIN may have come before this thread looked.
+        raise
+    return wire.body_come if wire.body_complete else None

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from ._chunked_stream import ChunkedStream, watch_fields
+from ._heads import CHUNKED
+from ._streams import RequestStream
+
 __all__ = ["LazyFields", "LazyLine", "LazyStream"]
 
 
@@ -12,22 +16,32 @@ class LazyStream:
         connection = None if handler is None else handler.__dict__.get("_hangup")
         if connection is None:
             raise AttributeError("rfile")
+        if connection.exchange is None:
+            return _closed_stream()  # A handler that was kept beyond its request.
         if handler._head_taken:  # noqa: SLF001
             stream = connection.stream
         else:
             stream = connection.open_stream(head_first=True)
+        if handler._own_loop:  # noqa: SLF001
+            stream.goes_on = handler.next_line
         handler.__dict__["rfile"] = stream
         return stream
+
+
+def _closed_stream() -> RequestStream:
+    stream = RequestStream(bytes)
+    stream.close()
+    return stream
 
 
 class LazyLine:
     """``raw_requestline``, cut out when somebody looks."""
 
     def __get__(self, handler: Any, owner: type | None = None) -> Any:
-        connection = None if handler is None else handler.__dict__.get("_hangup")
-        if connection is None or connection.request is None:
+        request = None if handler is None else handler._request  # noqa: SLF001
+        if request is None:
             raise AttributeError("raw_requestline")
-        head = connection.request.head
+        head = request.head
         return head[: head.index(b"\n") + 1]
 
 
@@ -35,12 +49,16 @@ class LazyFields:
     """``headers``, made when somebody looks."""
 
     def __get__(self, handler: Any, owner: type | None = None) -> Any:
-        connection = None if handler is None else handler.__dict__.get("_hangup")
-        if connection is None or connection.request is None:
+        request = None if handler is None else handler._request  # noqa: SLF001
+        if request is None:
             raise AttributeError("headers")
         message = handler.MessageClass()
-        for name, value in connection.request.fields.items:
+        for name, value in request.fields.items:
             message.set_raw(name, value)
         message.set_payload("")
+        if request.fields.length == CHUNKED:
+            stream = handler.rfile
+            if isinstance(stream, ChunkedStream):
+                watch_fields(message, stream)
         handler.__dict__["headers"] = message
         return message

@@ -55,6 +55,7 @@ class Listener:
         self._at_once = 1
         self._looked_at = 0.0
         self._warned_at = -math.inf
+        self._suspended = False
         #: How many connections had gone when it paused.
         self.gone_before = 0
 
@@ -103,11 +104,26 @@ class Listener:
         self._watch.paused.add(self)
         self._watch.expect(self.deadline)
 
-    def on_deadline(self) -> None:
+    def on_deadline(self) -> bool:
         """The pause is over."""
         self.deadline = math.inf
         self._watch.paused.discard(self)
-        self._watch.poller.add_listener(self.sock)
+        if not self._suspended:
+            self._watch.poller.add_listener(self.sock)
+        return False
+
+    def suspend(self) -> None:
+        """Leave what comes to the kernel's backlog."""
+        self._suspended = True
+        if self not in self._watch.paused:
+            self._watch.poller.remove(self.sock)
+
+    def resume(self) -> None:
+        """Accept again."""
+        self._suspended = False
+        if self not in self._watch.paused:
+            self._watch.poller.add_listener(self.sock)
+            self.accept(ACCEPT_AT_ONCE)
 
 
 def raise_descriptor_limit() -> None:

@@ -15,10 +15,16 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-__all__ = ["ClientState", "Departure", "Peer"]
+__all__ = ["ClientState", "Departure", "Peer", "renew_lock"]
 
 
 _noting = Lock()
+
+
+def renew_lock() -> None:
+    """In a forked child: whoever held the lock is not there."""
+    global _noting  # noqa: PLW0603
+    _noting = Lock()
 
 
 class ClientState(enum.Enum):
@@ -37,6 +43,8 @@ class Departure(enum.Enum):
     WRITE_FAILED = "write failed"
     WRITE_TIMEOUT = "write timeout"
     UNREACHABLE = "unreachable"
+    #: It has not: the server ends, and waits no longer for what works for it.
+    SHUTDOWN = "shutdown"
 
 
 class Peer:
@@ -47,7 +55,7 @@ class Peer:
     departure is noted once.  ``state`` is set last, so a reader that sees it finds reason and time.
     """
 
-    __slots__ = ("address", "host", "left_at", "reason", "state")
+    __slots__ = ("address", "host", "left_at", "reason", "sent_fin", "state")
 
     def __init__(self, address: Any) -> None:
         self.address = address
@@ -56,6 +64,8 @@ class Peer:
         self.state = ClientState.OPEN
         #: How the state was reached; None while it is OPEN.
         self.reason: Departure | None = None
+        #: Whether FIN came, perhaps before what it was that made it GONE.
+        self.sent_fin = False
         #: When it left, on the monotonic clock; None while it has not, or its FIN is to be ignored.
         self.left_at: float | None = None
 
@@ -67,6 +77,8 @@ class Peer:
         """Something was noticed; ``leaves`` says whether it counts as leaving."""
         state = ClientState.EOF if reason is Departure.FIN else ClientState.GONE
         with _noting:
+            if reason is Departure.FIN:
+                self.sent_fin = True
             if leaves and self.left_at is None:
                 self.left_at = monotonic()
             if self.state is not state and self.state is not ClientState.GONE:

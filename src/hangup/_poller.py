@@ -35,6 +35,7 @@ __all__ = [
     "GONE",
     "READABLE",
     "EpollPoller",
+    "InertPoller",
     "KqueuePoller",
     "PollPoller",
     "Poller",
@@ -123,6 +124,28 @@ class Waker:
     def close(self) -> None:
         self._reader.close()
         self._writer.close()
+
+
+class InertPoller:
+    """Watches nothing: what a forked child has in its parent's poller's place."""
+
+    def __init__(self) -> None:
+        self.wake_fd = -1
+        self.wait: Callable[[float | None], list[tuple[int, int]]] = lambda _timeout: []
+        self.output: Callable[[socket.socket, bool], None] | None = None
+        self.rearm: Callable[[socket.socket], None] | None = None
+
+    def add(self, sock: socket.socket) -> None: ...
+
+    def add_listener(self, sock: socket.socket) -> None: ...
+
+    def remove(self, sock: socket.socket) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def woken(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class EpollPoller(Waker):
@@ -320,7 +343,8 @@ def wait_for(sock: socket.socket, events: int, timeout: float) -> bool:
     """
     poll = select.poll()
     poll.register(sock, events)
-    return bool(poll.poll(timeout * 1000))
+    # Once more without waiting: what a signal interrupts beyond its time-out returns without a look.
+    return bool(poll.poll(timeout * 1000)) or bool(poll.poll(0))
 
 
 def bytes_queued(sock: socket.socket) -> int:

@@ -9,8 +9,10 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._chunked_stream import ChunkedStream
+from ._heads import CHUNKED
 from ._peer import ClientState, Departure
-from ._poller import wait_for
+from ._poller import bytes_queued, wait_for
 from ._sender import DONTWAIT, Sender
 from ._streams import ClientSocket, RequestStream
 from ._wire import Wire
@@ -45,6 +47,7 @@ class Receiver(Sender):
         "_stream",
         "_waited",
         "_waited_for",
+        "evicted",
         "keep_open",
         "request",
         "wire",
@@ -62,6 +65,8 @@ class Receiver(Sender):
         self._drained = False
         # Seconds that the client of a request was waited for, and of which one: it began then.
         self._waited = self._waited_for = 0.0
+        #: Whether its client was too slow while other requests waited; see _pressure.
+        self.evicted = False
 
     @property
     def is_raw(self) -> bool:
@@ -74,9 +79,14 @@ class Receiver(Sender):
         return self._stream or self.open_stream()
 
     def give_back_stream(self) -> None:
-        """The request's stream ends with it; on a raw connection, what it read ahead comes next."""
+        """The request's stream ends with it; on a raw connection, what it read ahead comes next.
+
+        Whoever keeps the stream beyond that reads nothing of the next request.
+        """
         if not self._raw:
-            self._stream = None
+            if self._stream is not None:
+                self._stream.end()
+                self._stream = None
         elif self._stream is not None:
             self.wire.put_back(self._stream.take_buffer())
 
@@ -85,15 +95,24 @@ class Receiver(Sender):
         self.give_back_stream()
         self._stream = None
 
+    def adopt_stream(self, stream: RequestStream) -> None:
+        """A stream of the last request's goes on with this one, its head first."""
+        assert self.request is not None
+        stream.end()
+        stream.continue_with(self.more_body, self.request.head)
+        self._stream = stream
+
     def open_stream(self, *, head_first: bool = False) -> RequestStream:
         """Begin to read the current request; with its head, for a handler that parses it itself."""
         fd = self.sock.fileno()
+        request = self.request
         if self._raw:
             stream = RequestStream(self._more_raw, fd=fd)
-        elif head_first and self.request is not None:
-            stream = RequestStream(self.more_body, self.request.head, fd)
-        else:
+        elif request is None:
             stream = RequestStream(self.more_body, fd=fd)
+        else:
+            kind = ChunkedStream if request.fields.length == CHUNKED else RequestStream
+            stream = kind(self.more_body, request.head if head_first else b"", fd)
         self._stream = stream
         return stream
 
@@ -105,7 +124,11 @@ class Receiver(Sender):
                 if self.exchange is not None:
                     self.exchange.body_in += len(data)
                 return data
-            wire.receive(self._receive(self.config.body_timeout))
+            self.receive_body()
+
+    def receive_body(self) -> None:
+        """Wait for the next bytes of the request's body.  Raises as reading does."""
+        self.wire.receive(self._receive(self.config.body_timeout))
 
     def _more_raw(self) -> bytes:
         data = self.wire.take_raw()
@@ -147,7 +170,13 @@ class Receiver(Sender):
                 if exchange is not None and exchange.phase is Phase.WORKING:
                     exchange.phase = Phase.BODY
                 began = monotonic()
-                if not self._wait_readable(self._allowed(exchange, timeout)):
+                held_up = self.watch.held_up
+                held_up[self] = None
+                try:
+                    come = self._wait_readable(self._allowed(exchange, timeout))
+                finally:
+                    held_up.pop(self, None)
+                if self.evicted or not come:
                     raise BodyTimeout("timed out") from None
                 self._waited += monotonic() - began
             except OSError as error:
@@ -167,6 +196,22 @@ class Receiver(Sender):
         self._left(Departure.FIN, incomplete=incomplete)
         raise ClientDisconnected("the client left before its request was complete")
 
+    def bytes_moved(self, exchange: "Exchange") -> int:
+        """How many bytes its client has sent, and has acknowledged.  Any thread."""
+        return exchange.body_in + exchange.out - bytes_queued(self.sock)
+
+    def evict(self) -> None:
+        """Its client is too slow, and a thread waits for it that others need.  Any thread."""
+        self.evicted = True
+        exchange = self.exchange
+        reads = exchange is not None and exchange.answer_began
+        if reads:
+            self._left(Departure.WRITE_TIMEOUT)
+        try:  # The thread waits in poll(2), on the socket.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR if reads else socket.SHUT_RD)
+        except OSError:
+            pass  # It is closed already.
+
     def _allowed(self, exchange: "Exchange | None", timeout: float) -> float:
         """Seconds that may pass before the next byte.
 
@@ -180,7 +225,8 @@ class Receiver(Sender):
             return timeout  # It reads another protocol.
         if self._waited_for != exchange.ready_at:
             self._waited_for, self._waited = exchange.ready_at, 0.0
-        return max(0.0, min(timeout, timeout + exchange.body_in / rate - self._waited))
+        come = exchange.body_in or self.wire.body_come
+        return max(0.0, min(timeout, timeout + come / rate - self._waited))
 
     def _recv_now(self, size: int) -> bytes:
         """Up to ``size`` bytes that have come; fewer have drained the socket.  Raises :exc:`OSError`."""

@@ -1,9 +1,10 @@
 """The end of an answer that the client has yet to read: the watch sends it, and no thread waits.
 
-When a front door has given all of an answer and the socket does not take it at once, its thread is done
-all the same.  What is left over, the *remainder*, goes with the connection to the watch, which sends it
-on whenever there is room; then the connection goes on as after any answer.  The request's record is told
-when the last byte is out, or the client has left.
+When a front door has given all of an answer and the socket does not take it at once, its thread is
+done all the same, as long as the server holds no more than ``max_held_output`` bytes for such clients.
+What is left over, the *remainder*, goes with the connection to the watch, which sends it on whenever
+there is room; then the connection goes on as after any answer.  The request's record is told when the
+last byte is out, or the client has left.
 """
 
 import socket
@@ -25,12 +26,12 @@ __all__ = ["Remainder"]
 class Remainder(Arrival):
     """The part of a connection's life in which the watch sends.  Its owner calls all this."""
 
-    __slots__ = ("_queued", "_sending")
+    __slots__ = ("_held_bytes", "_sending")
 
-    # While it is SENDING: the exchange whose answer this is. And what was in the kernel's buffer when
-    # somebody last looked, see Sender._wait_writable.
+    # While it is SENDING: the exchange whose answer this is.
     _sending: "Exchange | None"
-    _queued: int
+    # And how much of the server's budget for such responses it has.
+    _held_bytes: int
 
     def _hand_remainder_over(self) -> bool:
         """Have the watch send what is left over; False if it can't."""
@@ -42,6 +43,11 @@ class Remainder(Arrival):
         with watch.lock:
             if watch.ended or not (self.watched or watch.register_locked(self)):
                 return False
+            size = self.remainder.nbytes
+            if watch.held_bytes + size > self.config.max_held_output:
+                return False
+            watch.held_bytes += size
+            self._held_bytes = size
             self._sending = self._unsettled[-1]
             self._queued = bytes_queued(self.sock)
             deadline = self.deadline = monotonic() + self.config.write_timeout
@@ -110,6 +116,8 @@ class Remainder(Arrival):
     def _end_sending(self) -> None:
         exchange, self._sending = self._sending, None
         assert exchange is not None
+        with self.watch.lock:
+            self.watch.held_bytes -= self._held_bytes
         exchange.ended_at = self.idle_since = monotonic()
         self.remainder, self.left_over = memoryview(b""), False
         output = self.watch.poller.output

@@ -145,14 +145,21 @@ class Sender:
                 head = self._held.pop()
             except IndexError:
                 return  # Its owner has sent it just now.
+            exchange = self.exchange
+            if exchange is not None:
+                exchange.phase = _ANSWERING
             try:
                 sent = self._send_now(head)
             except OSError:
                 sent = 0  # A full buffer, or a departed client: its owner will meet it.
             self._rest = head[sent:]
-            exchange = self.exchange
             if exchange is not None:
                 exchange.note_sent(head, sent)
+
+    def after_fork(self) -> None:
+        """In a forked child whose handler's connection this is: other threads' locks are nobody's."""
+        if self._pacing is not None:
+            self._pacing = Lock()
 
     #: Do the bytes on the socket differ from those that are sent, so that nobody may write around it?
     encrypts = False
@@ -179,15 +186,17 @@ class Sender:
             data = self._behind_held(data)
         if not data:
             return
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.phase = _ANSWERING  # Before the call, see Exchange.note_left.
         if self.peer.state is _GONE:
-            raise ClientDisconnected
+            raise self._refused()
         try:
             sent = _send(self.sock, data, DONTWAIT)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            raise self._lost(error) from error
-        exchange = self.exchange
+            raise self._lost_sending(error) from error
         if exchange is not None:
             if not self._limited and (exchange.out or exchange.known_client is not None):
                 self.limit_silence()
@@ -195,7 +204,6 @@ class Sender:
                 exchange.out += sent
             elif exchange.status and sent:  # as note_sent does it, without the call
                 exchange.out = sent
-                exchange.phase = _ANSWERING
             else:
                 exchange.note_sent(data, sent)
         if sent < len(data):
@@ -248,7 +256,7 @@ class Sender:
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self._lost(error) from error
+                raise self._lost_sending(error) from error
             if self.exchange is not None:
                 self.exchange.note_sent(rest, sent)
             rest = rest[sent:]
@@ -258,17 +266,26 @@ class Sender:
         # There is room when a third of the kernel's buffer is free, and that may be megabytes. Whether
         # the client reads meanwhile, and how fast, is told by what is still in there.
         queued = bytes_queued(self.sock)
-        while not wait_for(self.sock, select.POLLOUT, timeout):
+        while not self._wait_for_room(timeout):
             left = bytes_queued(self.sock)
             if queued - left < max(1.0, self.config.min_rate * timeout):
+                self._cut_short()
                 self._left(Departure.WRITE_TIMEOUT)
                 raise ClientDisconnected(f"the client read too little in {timeout:g} s", errno.ETIMEDOUT)
             queued = left
 
+    def _wait_for_room(self, timeout: float) -> bool:
+        held_up = self.watch.held_up
+        held_up[self] = None
+        try:
+            return wait_for(self.sock, select.POLLOUT, timeout)
+        finally:
+            held_up.pop(self, None)
+
     def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
         """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""
-        if self.peer.state is ClientState.GONE:
-            raise ClientDisconnected
+        if self.peer.state is _GONE:
+            raise self._refused()
         while True:
             try:
                 sent = os.sendfile(self.sock.fileno(), descriptor, offset, count)
@@ -277,7 +294,7 @@ class Sender:
             except OSError as error:
                 if error.errno not in _RESETS and error.errno not in _SILENCE:
                     raise  # The file's, not the client's.
-                raise self._lost(error) from error
+                raise self._lost_sending(error) from error
             else:
                 if self.exchange is not None:
                     self.exchange.out += sent
@@ -322,6 +339,20 @@ class Sender:
         code = error.errno or errno.EPIPE
         self._left(_departure(code))
         return ClientDisconnected(f"the client left: {error.strerror or error}", code)
+
+    def _lost_sending(self, error: OSError) -> ClientDisconnected:
+        """:meth:`_lost`, met where a part of the response was to be sent, which is not delivered so."""
+        self._cut_short()
+        return self._lost(error)
+
+    def _refused(self) -> ClientDisconnected:
+        """The client is gone, and more of its response was to be sent."""
+        self._cut_short()
+        return ClientDisconnected()
+
+    def _cut_short(self) -> None:
+        if self.exchange is not None:
+            self.exchange.cut_short = True
 
     def set_io_timeout(self, value: float | None) -> None:
         """A handler's ``settimeout``: the deadline of each read and write, None for the config's."""

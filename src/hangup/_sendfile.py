@@ -1,13 +1,16 @@
 """A file's way to the client: through ``os.sendfile``, or in pieces where that can't be."""
 
 import errno
+import io
 import os
-from typing import TYPE_CHECKING, Any
+import stat
+import tempfile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ._sender import Sender
 
-__all__ = ["send_file"]
+__all__ = ["extent_of", "send_file"]
 
 # What one call may send, so that progress, and a departure, is seen between calls.
 _CALL_SIZE = 1024 * 1024
@@ -17,21 +20,49 @@ _CANNOT = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESPIPE)
 _PIECE_SIZE = 65536
 
 
+class Extent(NamedTuple):
+    """A part of a file on disk: what ``read()`` would give next, up to the file's end."""
+
+    descriptor: int
+    offset: int
+    size: int
+
+
+def extent_of(file: Any) -> Extent | None:
+    """Where the bytes that ``file.read()`` gives lie on disk; None if that can't be relied on.
+
+    A descriptor by itself says nothing: :class:`gzip.GzipFile` has one, of the compressed file, and a
+    class of a program's own may change what it reads.  So only the files that :func:`open` makes count,
+    and those of :mod:`tempfile`.  And the size of a file is only an opinion where the file is no file on
+    a disk, as in ``/proc`` (0) and ``/sys`` (4096): then no blocks are allocated.
+    """
+    if type(file) is tempfile._TemporaryFileWrapper:  # noqa: SLF001
+        file = file.file
+    raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+    if type(raw) is not io.FileIO:
+        return None
+    try:
+        status = os.fstat(raw.fileno())
+        if not stat.S_ISREG(status.st_mode) or not getattr(status, "st_blocks", 1):
+            return None
+        if type(file) is io.BufferedRandom:
+            file.flush()
+        offset = file.tell()
+    except (OSError, ValueError):
+        return None
+    return Extent(raw.fileno(), offset, max(0, status.st_size - offset))
+
+
 def send_file(connection: "Sender", file: Any, offset: int, count: int | None) -> int:
     """Send ``count`` bytes of ``file`` from ``offset`` (to its end, if None); return how many.
 
     Raises :exc:`~hangup.ClientDisconnected` as :meth:`Sender.send` does.
     """
     connection.flush()
-    if connection.encrypts:
+    extent = None if connection.encrypts else extent_of(file)
+    if extent is None or not hasattr(os, "sendfile"):
         return _send_pieces(connection, file, offset, count)
-    try:
-        descriptor = file.fileno()
-        os.fstat(descriptor)
-    except (AttributeError, OSError, ValueError):
-        return _send_pieces(connection, file, offset, count)
-    if not hasattr(os, "sendfile"):  # pragma: no cover - Windows
-        return _send_pieces(connection, file, offset, count)
+    descriptor = extent.descriptor
     sent = 0
     os.set_blocking(connection.sock.fileno(), False)
     try:

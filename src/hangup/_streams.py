@@ -36,6 +36,10 @@ _ANY_BODY = Config(max_body=sys.maxsize)
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+def _nothing() -> bytes:
+    return b""
+
+
 class RequestStream(io.BufferedIOBase):
     """A file to read from: ``rfile``.
 
@@ -47,15 +51,23 @@ class RequestStream(io.BufferedIOBase):
         self._more = more
         self._buffer = first
         self._fd = fd
+        #: Asked by a ``readline`` that has come to the end: whether the stream goes on all the same.
+        self.goes_on: Callable[[RequestStream], bool] | None = None
 
     def _fill(self) -> bool:
         data = self._more()
         self._buffer = self._buffer + data if self._buffer else data
         return bool(data)
 
-    def continue_with(self, more: Callable[[], bytes]) -> None:
-        """What follows comes from elsewhere."""
+    def continue_with(self, more: Callable[[], bytes], first: bytes = b"") -> None:
+        """What follows comes from elsewhere, ``first`` before it."""
         self._more = more
+        self._buffer += first
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self._more = _nothing
+        self._buffer = b""
 
     def take_buffer(self) -> bytes:
         """What was received and not read."""
@@ -132,7 +144,9 @@ class RequestStream(io.BufferedIOBase):
             if end or limit == 0:
                 return self._take(end if limit < 0 else min(end, limit))
             searched = len(self._buffer)
-            if not self._fill():
+            if not self._fill() and not (
+                searched == 0 and self.goes_on is not None and self.goes_on(self)
+            ):
                 return self.take_buffer()
 
 

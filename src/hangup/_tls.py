@@ -5,12 +5,14 @@ anew serves the next one, and those that are open keep theirs.
 """
 
 import os
+import select
 import ssl
 from collections.abc import Callable, Sequence
 
+from ._poller import wait_for
 from .exceptions import ConfigError
 
-__all__ = ["Certificate", "ContextOf", "Password", "check_context", "server_context"]
+__all__ = ["Certificate", "ContextOf", "Password", "check_context", "say_goodbye", "server_context"]
 
 #: Gives the context for the next connection.
 ContextOf = Callable[[], ssl.SSLContext]
@@ -75,6 +77,23 @@ def _check_holds(begin: bytes, path: str, what: str) -> None:
         raise ConfigError(f"can't read {path}: {error.strerror}") from None
     if not there:
         raise ConfigError(f"can't use {path} for TLS: there is no {what} in PEM form in it")
+
+
+def say_goodbye(sock: ssl.SSLSocket, timeout: float) -> None:
+    """Send close_notify, behind which nothing comes (RFC 8446 §6.1), and wait for no answer to it.
+
+    For a socket that :mod:`ssl` has wrapped.  ``timeout`` is how long there may be no room for it, in
+    seconds.  Without it, a response that ends with the connection looks as if it had been cut off.
+    """
+    try:
+        sock.setblocking(False)
+        try:
+            sock.unwrap()
+        except ssl.SSLWantWriteError:
+            if wait_for(sock, select.POLLOUT, timeout):
+                sock.unwrap()
+    except (OSError, ValueError):
+        pass  # It wants the client's own, which need not be waited for; or the client is gone.
 
 
 def check_context(context: object) -> ssl.SSLContext:

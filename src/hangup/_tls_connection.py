@@ -36,8 +36,8 @@ from ._poller import EOF, GONE, READABLE, is_acknowledged
 from ._receiver import RECEIVE_SIZE
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
-from .exceptions import BadRequest, ClientDisconnected
-from .records import Outcome
+from .exceptions import BadRequest
+from .records import Outcome, Phase
 
 if TYPE_CHECKING:
     from ._watch import Watch
@@ -139,6 +139,10 @@ class TLSConnection(Connection):
         """Ask the SSL object for something that it knows."""
         with self._ciphering:
             return getattr(self._tls, question)(*arguments)
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._ciphering = Lock()
 
     # -- the handshake
 
@@ -244,6 +248,7 @@ class TLSConnection(Connection):
         exchange = Exchange(unparsed(b""))
         head, body = plain_answer(refusal.status, refusal.reason)
         exchange.status, exchange.head_out = refusal.status, len(head)
+        exchange.reason = refusal.reason
         try:
             exchange.out = _send(self.sock, head + body, DONTWAIT)
         except OSError:
@@ -411,9 +416,11 @@ class TLSConnection(Connection):
             data = self._behind_held(data)
         if not data and not self._unsent:
             return
-        if self.peer.state is ClientState.GONE:
-            raise ClientDisconnected
         exchange = self.exchange
+        if exchange is not None:
+            exchange.phase = Phase.ANSWERING  # Before the call, see Exchange.note_left.
+        if self.peer.state is ClientState.GONE:
+            raise self._refused()
         if exchange is not None and not self._limited and (exchange.out or exchange.known_client):
             self.limit_silence()
         rest = data
@@ -427,7 +434,7 @@ class TLSConnection(Connection):
                 self._wait_writable()
                 continue
             except OSError as error:
-                raise self._lost(error) from error
+                raise self._lost_sending(error) from error
             if exchange is not None:
                 exchange.note_sent(rest, sent)
             rest = memoryview(rest)[sent:] if sent < len(rest) else b""

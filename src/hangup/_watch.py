@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,8 @@ from ._ending import Ending, State
 from ._exchange import Exchange
 from ._heads import Heads
 from ._listener import Accept, Listener, room
-from ._poller import READABLE, Poller, is_established
+from ._poller import READABLE, InertPoller, Poller, is_established
+from ._trouble import Trouble
 from .config import Config
 from .records import RequestRecord
 
@@ -35,16 +36,22 @@ ACCEPT_LAST = 4096
 # When there is no room, so many of the idle connections are closed in one go: one in 64 of all that may
 # be open, for looking at them all is dear.
 ROOM_SHARE = 64
+# Seconds that a request may take to come when there is no room for other connections.
+SLOW_REQUEST = 1.0
 
 
-class _Watched(Protocol):
-    """What the watch knows of an entry: a connection, or a listener."""
+class _Timed(Protocol):
+    """What has a deadline."""
 
     deadline: float
 
-    def on_ready(self, flags: int) -> bool: ...
+    def on_deadline(self) -> bool: ...
 
-    def on_deadline(self) -> None: ...
+
+class _Watched(_Timed, Protocol):
+    """What the watch knows of an entry: a connection, or a listener."""
+
+    def on_ready(self, flags: int) -> bool: ...
 
 
 class _Waker:
@@ -59,7 +66,8 @@ class _Waker:
         self._poller.woken()
         return False
 
-    def on_deadline(self) -> None: ...
+    def on_deadline(self) -> bool:
+        return False
 
 
 class Watch:
@@ -72,6 +80,8 @@ class Watch:
     thread, for a slow handler, for its next request.  Until then the leader is busy with it, and would
     not look at the poller anyhow; most that carry one request never need it, which saves them a
     quarter of their system calls.
+
+    Of ``waiting`` and ``held_up`` only single operations are used, each atomic.
 
     ``lock`` guards the hand-over of connections: their ``state``, ``pending`` and ``watched``, and that
     they are still open; and ``draining``, which is set once, so that nobody parks a connection behind
@@ -103,13 +113,12 @@ class Watch:
         self.access_sink: Callable[[RequestRecord], None] | None = None
         #: Whether anybody wants to know of requests: a record costs half a microsecond.
         self.is_told = True
+        self._troubles: dict[int, Trouble] = {}
         self.on_closed: Callable[[Any], None] | None = None
         #: Does the program write its own log? Then what never reached a handler is not in it.
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
-        #: Whether threads are so few that none should wait for a slow client.
-        self.is_scarce: Callable[[], bool] = lambda: False
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
@@ -117,6 +126,13 @@ class Watch:
         self.next_sweep = math.inf
         self._stopped = False
         self._expecting = False
+        #: Connections whose threads wait for their next request; and for their clients, to send or read.
+        self.waiting: dict[Connection, None] = {}
+        self.held_up: dict[Any, None] = {}
+        #: What has a deadline, and no descriptor. Set before the threads start.
+        self.timers: list[_Timed] = []
+        #: Bytes of responses that are held for clients which read slowly. ``lock`` guards it.
+        self.held_bytes = 0
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
         #: and how many of them are gone, which ``lock`` guards.
         self.most = config.max_connections or room()
@@ -125,6 +141,8 @@ class Watch:
         self.paused: set[Listener] = set()
         #: Nobody watches any more: a connection that is done closes at once.
         self.ended = False
+        #: Whether this process has forked since it serves, and whether it is a child of that, see _fork.
+        self.has_children = self.forked = False
 
     # -- the leading thread
 
@@ -148,7 +166,7 @@ class Watch:
             self._poll()
 
     @staticmethod
-    def _contain(entry: _Watched) -> None:
+    def _contain(entry: _Timed) -> None:
         """A defect of ours, or of a hook's, in an exception handler.
 
         It costs that client its connection, and nobody else; least of all does it end the watch.
@@ -166,6 +184,8 @@ class Watch:
             if self._expecting or timeout <= 0:
                 self._expecting = False
                 timeout = max(0.0, self._sweep() - monotonic())
+            if self._at_hand:
+                return  # It came too late for its deadline, and in time for us.
             if timeout == math.inf:
                 timeout = None
         entries = self._entries
@@ -185,13 +205,15 @@ class Watch:
         """Call on those whose deadline has passed; return when to do so again."""
         now = monotonic()
         nearest = math.inf
-        for entry in list(self._entries.values()):
+        for entry in [*self._entries.values(), *self.timers]:
             if entry.deadline <= now:
                 try:
-                    entry.on_deadline()
+                    if entry.on_deadline():
+                        self._at_hand.append(entry)  # type: ignore[arg-type]
                 except BaseException:
                     self._contain(entry)
-            elif entry.deadline < nearest:
+            # Also one that has just been given another deadline.
+            if now < entry.deadline < nearest:
                 nearest = entry.deadline
         self.next_sweep = nearest
         return nearest
@@ -212,26 +234,46 @@ class Watch:
             self.next_sweep = connection.deadline
 
     def make_room(self) -> bool:
-        """Close some idle connections, those first that have been idle for longest; True if it helps.
+        """Close some connections that nobody works for; True if it helps.
 
-        One whose client has just sent something is none of them.
+        Those first that have been answered and only linger; then those that are idle, the longest idle
+        first; then those whose request is not whole, which have sent least for longest (408).  One whose
+        client has just sent something is none of them.
         """
-        idle = [
-            entry
-            for entry in self._entries.values()
-            if isinstance(entry, Connection) and entry.state is State.IDLE and entry.is_quiet
-        ]
+        now = monotonic()
+        lingering, idle, slow = [], [], []
+        for entry in self._entries.values():
+            if not isinstance(entry, Connection):
+                continue
+            if entry.state is State.LINGERING:
+                lingering.append(entry)
+            elif entry.state is State.IDLE and entry.is_quiet:
+                idle.append(entry)
+            elif entry.state is State.IDLE and now - entry.idle_since > SLOW_REQUEST:
+                slow.append(entry)
         idle.sort(key=lambda connection: connection.idle_since)
-        wanted = max(1, len(idle) // ROOM_SHARE)
-        for connection in idle:
-            if wanted and not connection.has_news():
+        slow.sort(key=lambda connection: (connection.received, connection.idle_since))
+        candidates = [*lingering, *idle] or slow
+        wanted = max(1, len(candidates) // ROOM_SHARE)
+        for connection in candidates:
+            if wanted and (connection.state is State.LINGERING or not connection.has_news()):
                 wanted -= 1
-                connection.retire()
+                connection.make_way()
         return self.opened - self.gone < self.most
 
     def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
+
+    def suspend_listeners(self) -> None:
+        """Accept nothing until :meth:`resume_listeners`.  Before the start, or by the leading thread."""
+        for listener in self._listeners:
+            listener.suspend()
+
+    def resume_listeners(self) -> None:
+        """Accept again, and at once what has come.  The leading thread's."""
+        for listener in self._listeners:
+            listener.resume()
 
     def listen(self, sock: socket.socket, accept: Accept) -> None:
         """Accept connections.  Before the first ``next``."""
@@ -265,7 +307,7 @@ class Watch:
 
     # -- any thread
 
-    def look_at(self, connection: Connection) -> None:
+    def look_at(self, connection: Any) -> None:
         """Bytes have come for a connection that was parked, of which the poller will not tell."""
         self._ready.append((connection, READABLE))
         self.poller.wake()
@@ -315,29 +357,37 @@ class Watch:
             self.poller.remove(connection.sock)
         return True
 
-    def closed(self, connection: Ending) -> None:
-        """The connection has closed."""
+    def end_handler(self, connection: Ending) -> None:
+        """No request follows on this connection: its handler ends, in the calling thread."""
         if self.on_closed is not None:
             try:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
+
+    def closed(self, connection: Ending) -> None:
+        """The connection has closed."""
+        self.end_handler(connection)
         if self.draining or self.paused:
             self.poller.wake()
 
     def tell(self, record: RequestRecord, exchange: Exchange) -> None:
         """A request has ended: its record goes to all who want to know."""
         for sink in self.sinks:
-            try:
-                sink(record)
-            except Exception:
-                _log.exception("a sink failed on %r", record)
+            self._call(sink, "a sink", record)
         told_by_program = exchange.reported or (self.program_logs and not exchange.started_at)
         if self.access_sink is not None and not told_by_program:
-            try:
-                self.access_sink(record)
-            except Exception:
-                _log.exception("the access log failed on %r", record)
+            self._call(self.access_sink, "the access log", record)
+
+    def _call(self, sink: Callable[[RequestRecord], None], what: str, record: RequestRecord) -> None:
+        """One that fails costs nobody anything, and the log a line now and then, without the record."""
+        try:
+            sink(record)
+        except Exception as error:
+            self._troubles.setdefault(id(sink), Trouble(what, "records")).failed(error)
+        else:
+            if self._troubles and (trouble := self._troubles.get(id(sink))) is not None:
+                trouble.over()
 
     def drain(self, patience: float = 0.0) -> None:
         """Accept nothing more, close what is idle, and end when the last request has ended.
@@ -348,12 +398,42 @@ class Watch:
             if patience and not self.draining:
                 self.drained_at = monotonic() + patience
             self.draining = True
+        # Who enters itself after this look finds `draining` set.
+        for connection in list(self.waiting):
+            connection.stop_waiting()
         self.poller.wake()
 
     def stop(self) -> None:
         """End now; connections in use stay with those who use them."""
         self._stopped = True
         self.poller.wake()
+
+    def after_fork(self, own: Connection | None, others: Iterable[Connection]) -> None:
+        """In a forked child: close what is the parent's, which is all but ``own``."""
+        self.lock = Lock()
+        self.forked = self.ended = self.draining = self._stopped = True
+        self.drained_at = 0.0
+        self.sinks, self.access_sink, self.is_told = (), None, False
+        entries, self._entries = self._entries, {}
+        for entry in entries.values():
+            if isinstance(entry, Listener):
+                entry.sock.close()
+        connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
+        for connection in {*connections, *self._at_hand, *others}:
+            if connection is not own:
+                connection.sock.close_descriptor()
+        self._at_hand.clear()
+        self._ready.clear()
+        self.waiting.clear()
+        self.poller.close()
+        self.poller = InertPoller()
+        self.rearm = None
+        if own is not None:
+            own.watched = False
+            # It ends with the request at hand.
+            own.keep_open = False
+            own.one_thread = True
+            own.after_fork()
 
     def close(self) -> None:
         """Close what is left, after the watch has ended."""

@@ -13,7 +13,7 @@ import re
 
 from ._chunks import Chunks, body_too_long
 from ._heads import CHUNKED, Heads, Request
-from .config import Config
+from .config import Config, size_limit
 from .exceptions import BadRequest
 
 __all__ = ["Wire"]
@@ -65,10 +65,12 @@ class Wire:
         buffer = self.buffer
         end = buffer.find(b"\n")
         if end < 0:
-            return len(buffer) > self._config.max_request_line
+            return len(buffer) > size_limit(self._config.max_request_line)
         if len(buffer[:end].split()) < 3 or _RAW_HEAD_END.search(buffer, end):
             return True
-        return len(buffer) - end > self._config.max_head
+        line = len(buffer) - buffer.rfind(b"\n")  # the last one, which has not ended
+        config = self._config
+        return line > size_limit(config.max_field) or len(buffer) - end > size_limit(config.max_head)
 
     # -- requests out
 
@@ -89,12 +91,13 @@ class Wire:
         request = self._heads.parse(head)
         length = request.fields.length
         if length > 0:
-            if length > self._config.max_body:
-                raise body_too_long(self._config.max_body)
+            limit = self._config.max_body
+            if length > limit and limit:
+                raise body_too_long(limit)
             self._remaining = length
             self.body_ended = False
         elif length == CHUNKED:
-            self._chunks = Chunks(self._config.max_body)
+            self._chunks = Chunks(size_limit(self._config.max_body))
             self.body_ended = False
         return request
 
@@ -164,6 +167,11 @@ class Wire:
             return len(self.buffer) >= min(self._remaining, enough)
         self._decode(chunks)
         return chunks.complete or chunks.size >= enough
+
+    @property
+    def body_complete(self) -> bool:
+        """Whether all of a chunked body has come, if none has been read yet."""
+        return self._chunks is None or self._chunks.complete
 
     @property
     def body_come(self) -> int:

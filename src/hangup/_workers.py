@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
+from ._fork import end_process
+from ._pressure import Pressure
 from ._watch import Watch
 
 if TYPE_CHECKING:
@@ -79,7 +81,6 @@ class Workers:
     ) -> None:
         self._watch = watch
         watch.on_left = self._client_left
-        watch.is_scarce = self._is_scarce
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
@@ -90,6 +91,8 @@ class Workers:
         self._threads: set[_Worker] = set()
         self._busy = 0
         self._backlog = Backlog(watch.config.long_wait)
+        # Ours to tell of requests that wait; the rest is the event loop's.
+        self._pressure = Pressure(watch, lambda: len(self._backlog))
         self._started = 0
         self._stopped = False
         self._table: dict[_Worker, None] = {}
@@ -101,13 +104,6 @@ class Workers:
         self._held_seen: set[Exchange] = set()
 
     # -- from outside
-
-    def _is_scarce(self) -> bool:
-        """Whether half of the permitted handlers run, or will with the next one.
-
-        Without the lock: that number may have changed anyhow before anybody acts on it.
-        """
-        return self._busy >= self._max_threads // 2
 
     def start(self) -> None:
         """Start the first leader.  Raises :exc:`RuntimeError` if no thread can be had."""
@@ -137,6 +133,21 @@ class Workers:
         with self._lock:
             here = threading.current_thread()
             return next((worker for worker in self._threads if worker.thread is not here), None)
+
+    def connections(self) -> list[Connection]:
+        """Those that are handled, or wait for it."""
+        handled = [worker.connection for worker in list(self._threads)]
+        return [one for one in handled if one is not None] + list(self.guests) + list(self._backlog)
+
+    def after_fork(self) -> None:
+        """In a forked child, which has one thread at most: it ends behind the handler that forked."""
+        self._lock = threading.Lock()
+        self._backlog = Backlog(self._watch.config.long_wait)
+        self._followers = []
+        self._table.clear()
+        self._threads.clear()
+        self.guests.clear()
+        self._stopped = True
 
     def join_idle(self) -> None:
         """After :meth:`stop`: wait for the threads that are not inside a handler."""
@@ -194,6 +205,8 @@ class Workers:
         finally:
             with self._lock:
                 self._threads.discard(me)
+            if self._watch.forked:
+                end_process()
 
     def _lead(self, me: _Worker) -> Connection | None:
         """Keep the watch until the lead is lost.
@@ -214,6 +227,7 @@ class Workers:
                 self._average < QUICK
                 and self._busy < self._max_threads
                 and connection.exchange is not None
+                and not connection.one_thread  # which will wait for its next request
             ):
                 table[me] = None
                 self._turn += 1
@@ -258,6 +272,7 @@ class Workers:
         if len(self._backlog) >= self._max_queue and connection.exchange is not None:
             return False
         self._backlog.put(connection)
+        self._pressure.begin()
         return True
 
     def _take_over(self) -> None:
@@ -379,19 +394,36 @@ class SerialWorkers(Workers):
         """Make a running or the next :meth:`serve` return."""
         self._arrived.release()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a request waits."""
+        return len(self._backlog) > 0
+
+    def take(self, timeout: float | None) -> Connection | None:
+        """The next request; None if none is within ``timeout`` seconds, or after :meth:`interrupt`."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            if not self._arrived.acquire(timeout=left):
+                return None
+            with self._lock:
+                connection = self._backlog.take_first()
+            if connection is None:
+                return None
+            if connection.exchange is None:
+                self._serve(connection)  # an errand: it is no request
+            elif is_dead(connection):
+                connection.drop()
+            else:
+                return connection
+
     def serve(self, timeout: float | None) -> None:
         """Handle the next request; returns also when none came for ``timeout`` seconds.
 
         Raises what the handler raised, if it is no :exc:`Exception`.
         """
-        if not self._arrived.acquire(timeout=timeout):
-            return
-        with self._lock:
-            connection = self._backlog.take_first()
+        connection = self.take(timeout)
         if connection is None:
-            return
-        if is_dead(connection):
-            connection.drop()
             return
         self.guests.add(connection)
         try:

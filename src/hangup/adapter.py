@@ -7,10 +7,19 @@ as ever.  :func:`adapt` puts a thin class before it that marks where its request
 import functools
 import http.server
 import socketserver
+import sys
 from typing import Any
 
 from ._connection import Connection
-from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request
+from ._handler_heads import as_latin1, check_field
+from ._handling import (
+    BEING_MADE,
+    ClientOfRequest,
+    Handling,
+    log_request,
+    shown_client,
+    write_message,
+)
 from ._heads import unparsed
 from ._streams import AnswerStream, ClientSocket
 from .handler import BaseHTTPRequestHandler
@@ -24,7 +33,9 @@ class _Adapter(Handling):
     """Stands before a stock handler class, and tells the engine what it does."""
 
     _hangup: "Connection | None" = None
-    _served = _serving = False
+    # Whether the request at hand was handled, and parsed; whether http.server's loop wants another one.
+    _served = _parsed = _wants_another = False
+    _serving = False
     _own_log = True
 
     def __init__(self, request: Any, client_address: Any, server: Any, **options: Any) -> None:
@@ -73,26 +84,66 @@ class _Adapter(Handling):
         """Answer the one request at hand.  The engine calls this."""
         connection = self._hangup
         assert connection is not None
-        self._served = self._wants_another = False
+        self.begin_request(connection)
         self._serving = True
         try:
             self.handle()
         finally:
             self._serving = False
-            self._describe(connection)
-            if self._own_log:
-                self._report_departure(connection)
-        connection.end_exchange(keep_open=connection.keep_open and self._wants_another)
+            self._settle_request(connection)
+        self._end_exchange(connection, keep_open=self._wants_another)
+
+    def begin_request(self, connection: Connection) -> None:  # noqa: ARG002
+        self._served = self._parsed = self._wants_another = False
+
+    def end_request(self, connection: Connection) -> None:
+        wfile: Any = self.wfile
+        if not wfile.closed:
+            wfile.flush()
+        self._settle_request(connection)
+        self._end_exchange(connection, keep_open=True)
+
+    def _settle_request(self, connection: Connection) -> None:
+        self._describe(connection)
+        if self._own_log:
+            self._report_departure(connection)
+
+    def _end_exchange(self, connection: Connection, *, keep_open: bool) -> None:
+        exchange = connection.exchange
+        connection.end_exchange(
+            keep_open=connection.keep_open and keep_open,
+            whole=exchange is not None and not self._stopped_early(exchange),
+        )
 
     def handle_one_request(self) -> None:
-        if self._served:
-            # http.server's handle() loops for as long as the connection lasts. The engine calls
-            # again when there is a request; until then no thread waits.
-            self._wants_another = True
-            self.close_connection = True
-        else:
-            self._served = True
+        if self._hangup is None:
             super().handle_one_request()  # type: ignore[misc]
+            return
+        if self._served:
+            if sys._getframe(1).f_code is _Stock.handle.__code__:  # noqa: SLF001
+                # http.server's own handle() loops for as long as the connection lasts. The engine calls
+                # again when there is a request; until then no thread waits.
+                self._wants_another = True
+                self.close_connection = True
+                return
+            if not self.next_request():
+                return
+        self._served = True
+        super().handle_one_request()  # type: ignore[misc]
+
+    def parse_request(self) -> bool:
+        connection = self._hangup
+        if connection is not None and self._parsed and connection.exchange is not None:
+            # A loop of the program's own has read on, and come to another request.
+            self.end_request(connection)
+            connection.begin_unparsed()
+            assert connection.exchange is not None
+            connection.exchange.start(connection)
+            self.begin_request(connection)
+            self._served = True
+        self._parsed = True
+        parsed: bool = super().parse_request()  # type: ignore[misc]
+        return parsed
 
     def _describe(self, connection: Connection) -> None:
         exchange = connection.exchange
@@ -107,7 +158,17 @@ class _Adapter(Handling):
     def send_response_only(self, code: int, message: str | None = None) -> None:
         if self._hangup is not None and self._hangup.exchange is not None:
             self._hangup.exchange.status = int(code)
-        super().send_response_only(code, message)  # type: ignore[misc]
+        super().send_response_only(code, None if message is None else as_latin1(str(message)))  # type: ignore[misc]
+
+    def send_header(self, keyword: str, value: Any) -> None:
+        check_field(f"{keyword}: {value}")
+        super().send_header(keyword, value)  # type: ignore[misc]
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        if self._program().log_message is _Stock.log_message:
+            write_message(self, format % args)
+        else:
+            super().log_message(format, *args)  # type: ignore[misc]
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         log_request(self, super().log_request, code, size)  # type: ignore[misc]
@@ -119,9 +180,12 @@ def _adapted(cls: type) -> type:
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
+        "adapted": cls,
     }
     if not hasattr(cls, "client"):
         names["client"] = ClientOfRequest()
+    if cls.address_string is _Stock.address_string:  # type: ignore[attr-defined]
+        names["address_string"] = lambda self: shown_client(self.client_address)
     return type(cls.__name__, (_Adapter, cls), names)
 
 

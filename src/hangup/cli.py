@@ -1,7 +1,6 @@
 """The command ``hangup``."""
 
 import dataclasses
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -13,13 +12,23 @@ from . import __version__
 from ._demo import run_demo
 from ._listener import raise_descriptor_limit
 from ._loading import LoadError, load_app, print_own
+from ._logs import log_errors_to
 from ._reload import run_reloading
+from .access_log import FORMATS, claim
 from .config import Config
 from .exceptions import ConfigError
 from .probe.command import probe_command
-from .records import FORMATS
 from .run import ScriptError, run_module, run_script
-from .wsgiserver import DEFAULT_THREADS, GRACE, CannotListen, WSGIServer, bind, serve
+from .wsgiserver import (
+    DEFAULT_THREADS,
+    GRACE,
+    CannotListen,
+    WSGIServer,
+    bind,
+    file_identity,
+    serve,
+    unlink_own,
+)
 
 __all__ = ["main"]
 
@@ -170,29 +179,32 @@ def serve_command(app: str, **options: Any) -> None:
             raise ConfigError(f"grace must be at least 0, not {options['grace']}")
         if options["reload"]:
             sys.exit(_reload(options, config))
-        logging.basicConfig(
-            level=options["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        application = _load(app, options)
-        raise_descriptor_limit()
-        serve(
-            application,
-            options["host"],
-            options["port"],
-            unix=options["unix"],
-            fd=options["fd"],
-            certfile=options["certfile"],
-            keyfile=options["keyfile"],
-            keyfile_password=options["keyfile_password"],
-            config=config,
-            access_log=options["access_log"],
-            grace=options["grace"],
-            ready=lambda server: _say_what(app, server),
-        )
+        # Before the application is imported: it may configure logging, its own and nobody else's.
+        with log_errors_to(sys.stderr, options["log_level"].upper()), claim:
+            _serve(app, options, config)
     except (LoadError, ConfigError) as error:
         raise click.UsageError(str(error)) from None
     except CannotListen as error:
         raise click.UsageError(str(error.strerror)) from None
+
+
+def _serve(app: str, options: dict[str, Any], config: Config) -> None:
+    application = _load(app, options)
+    raise_descriptor_limit()
+    serve(
+        application,
+        options["host"],
+        options["port"],
+        unix=options["unix"],
+        fd=options["fd"],
+        certfile=options["certfile"],
+        keyfile=options["keyfile"],
+        keyfile_password=options["keyfile_password"],
+        config=config,
+        access_log=options["access_log"],
+        grace=options["grace"],
+        ready=lambda server: _say_what(app, server),
+    )
 
 
 def _load(app: str, options: dict[str, Any]) -> Any:
@@ -219,6 +231,7 @@ def _reload(options: dict[str, Any], config: Config) -> int:
     sock = bind(
         options["host"], options["port"], unix=options["unix"], fd=options["fd"], backlog=config.backlog
     )
+    bound = file_identity(options["unix"]) if options["unix"] is not None else None
     command = [sys.executable, "-m", "hangup", *(arg for arg in sys.argv[1:] if arg != "--reload")]
     os.environ["HANGUP_RELOAD"] = "0"  # The child is the one that serves.
     try:
@@ -226,4 +239,4 @@ def _reload(options: dict[str, Any], config: Config) -> int:
     finally:
         sock.close()
         if options["unix"] is not None and options["fd"] is None:
-            os.unlink(options["unix"])
+            unlink_own(options["unix"], bound)

@@ -229,6 +229,11 @@ _current: contextvars.ContextVar[_HasClient] = contextvars.ContextVar("hangup re
 set_current = _current.set
 
 
+def find_request() -> Any:
+    """The request that this code works for, or None outside of one."""
+    return _current.get(None)
+
+
 def find_client() -> Client | None:
     """The client of the request that this code works for, or None outside of one."""
     request = _current.get(None)

@@ -5,11 +5,17 @@ One frozen object, made once and only read afterwards, so threads share it witho
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 from .exceptions import ConfigError
 
-__all__ = ["Config"]
+__all__ = ["Config", "size_limit"]
+
+
+def size_limit(setting: int) -> int:
+    """A limit as a number that can be compared with: 0 stands for none."""
+    return setting or sys.maxsize
 
 
 def _setting(
@@ -19,8 +25,16 @@ def _setting(
     least: float = 0,
     most: float = math.inf,
     choices: tuple[str, ...] = (),
+    unlimited: bool = False,
 ) -> Any:
-    metadata = {"help": text, "least": least, "most": most, "choices": choices}
+    """A field.  With ``unlimited``, 0 means that there is no limit, as it does to gunicorn."""
+    metadata = {
+        "help": f"{text} (0: any)" if unlimited else text,
+        "least": 0 if unlimited else least,
+        "least_limit": least,
+        "most": most,
+        "choices": choices,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -69,29 +83,36 @@ class Config:
         65536,
         "length of a request line, its line end included",
         least=64,
+        unlimited=True,
     )
     max_head: int = _setting(
-        # Room for the 8 KiB of cookies that browsers send, eight times over (more: 431).
-        65536,
+        # Go's net/http's figure: single sign-on and Kerberos put tens of kilobytes into one field, and
+        # http.server and gunicorn take some 100 such fields (more: 431).
+        1024**2,
         "length of a request's header fields together",
         least=256,
+        unlimited=True,
     )
     max_fields: int = _setting(
         # http.client._MAXHEADERS, which http.server applies (more: 431).
         100,
         "number of a request's header fields",
         least=1,
+        unlimited=True,
     )
     max_field: int = _setting(
         # http.server's own figure again (longer: 431).
         65536,
         "length of one header field",
         least=64,
+        unlimited=True,
     )
     max_body: int = _setting(
         # waitress's and Apache's own figure (longer: 413).
         1024**3,
         "length of a request's body",
+        least=1,
+        unlimited=True,
     )
     body_ahead: int = _setting(
         # One read's worth. nginx waits for whole bodies, waitress too; this bounds the memory.
@@ -130,10 +151,26 @@ class Config:
         240.0,
         "bytes a second that a client must send or read while it is waited for (0: any)",
     )
+    min_rate_under_load: float = _setting(
+        # Less than a slow mobile connection. It matters only where every thread is taken.
+        16384.0,
+        "bytes a second that a client must send or read while requests wait for its thread (0: any)",
+    )
+    max_held_output: int = _setting(
+        # A handful of large downloads; beyond it, a thread waits for its client.
+        64 * 1024 * 1024,
+        "bytes of responses that are held in memory for clients that read slowly",
+    )
     linger_timeout: float = _setting(
         # Apache's and nginx's lingering closes use 2 and 5 s.
         2.0,
         "that a connection which the server closes is drained, lest an RST destroy the answer",
+        least=0.01,
+    )
+    linger_time: float = _setting(
+        # nginx's lingering_time. Who uploads megabytes reads a 413 only when it has sent them all.
+        30.0,
+        "in all that such a connection is drained",
         least=0.01,
     )
     thread_idle_timeout: float = _setting(
@@ -166,6 +203,6 @@ class Config:
         if isinstance(value, bool) or not isinstance(value, kinds):
             wanted = "a number" if field.type is float else "a whole number"
             raise ConfigError(f"{field.name} must be {wanted}, not {value!r}")
-        least, most = field.metadata["least"], field.metadata["most"]
-        if not least <= value <= most:
+        least, most = field.metadata["least_limit"], field.metadata["most"]
+        if not least <= value <= most and (value != 0 or field.metadata["least"] != 0):
             raise ConfigError(f"{field.name} must be at least {least:g}, not {value!r}")

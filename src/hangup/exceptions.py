@@ -38,13 +38,19 @@ class HangupError(Exception):
 class BadRequest(HangupError):
     """A request that hangup refuses to hand to anybody.
 
-    ``status`` is the answer's status code, ``reason`` one line of text that is safe to send.
+    A program may raise it, too.  ``status`` is the answer's status code, 400 to 599; ``reason`` is what
+    its client is told.  Any text may be in it, a client's own too: what a status line can't carry is
+    left out when it is sent (RFC 9112 §4).
+
+    Raises :exc:`ValueError` for a status that is no error.
     """
 
     def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{status} {reason}")
-        self.status = status
-        self.reason = reason
+        if not isinstance(status, int) or not 400 <= status <= 599:
+            raise ValueError(f"a refusal's status is 400 to 599 (RFC 9110 §15), not {status!r}")
+        super().__init__(f"{status:d} {reason}")
+        self.status = int(status)
+        self.reason = str(reason)
 
 
 class BodyTimeout(HangupError, TimeoutError):

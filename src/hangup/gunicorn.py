@@ -3,68 +3,30 @@
 gunicorn keeps the processes: it binds, forks, restarts, counts and buries.  Each of its workers runs one
 engine, over the sockets that all of them share.
 
-What gunicorn's settings become: ``threads`` is the most handlers that run at one time (gunicorn's own
-default, 1, stands for hangup's); ``keepalive``, ``limit_request_line``, ``limit_request_fields``,
-``limit_request_field_size`` and ``backlog`` are hangup's settings of those kinds; ``certfile`` and all
-else about TLS, ``graceful_timeout``, ``max_requests``, the access log's settings,
-``forwarded_allow_ips`` with ``secure_scheme_headers``, and ``SCRIPT_NAME`` mean what they mean with
-gunicorn's own workers.  Any other of hangup's settings is read from ``HANGUP_…`` in the
+What becomes of each of gunicorn's settings stands in docs/gunicorn.md, and, in groups, in
+``_gunicorn_settings``.  Any of hangup's own that gunicorn does not know is read from ``HANGUP_…`` in the
 environment, as ``hangup serve`` reads it.
 """
 
 import contextlib
-import dataclasses
-import datetime as dt
-import ipaddress
-import itertools
-import logging
 import os
 import select
 import time
-from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 from typing import Any
 
-from gunicorn.http.wsgi import WSGIErrorsWrapper
-from gunicorn.sock import ssl_context
 from gunicorn.workers import base
 
-from ._connection import Connection
-from ._environ import environ_fields
-from ._tls import check_context
-from .config import Config
-from .records import RequestRecord
+from ._gunicorn_door import GunicornDoor
+from ._gunicorn_fields import LenientHeads
+from ._gunicorn_log import access_sink, log_to, shield
+from ._gunicorn_settings import check_settings, config_of
 from .server import Server
-from .wsgi import WSGIDoor
-from .wsgiserver import DEFAULT_THREADS, LAST_REQUEST
+from .wsgiserver import LAST_REQUEST
 
 __all__ = ["Worker"]
 
-_App = Callable[..., Iterable[bytes]]
-
 # Seconds between two signs of life; gunicorn's time-out is in whole seconds.
 _HEARTBEAT = 1.0
-_UNHEARD_HOOKS = ("pre_request", "post_request")
-
-
-class _Door(WSGIDoor):
-    """Counts requests, where a worker ends after so many."""
-
-    def __init__(self, worker: "Worker", app: _App) -> None:
-        cfg = worker.cfg
-        context_of = None
-        if cfg.is_ssl:
-            context = check_context(ssl_context(cfg))  # With gunicorn's own settings and hook.
-            context_of = lambda: context  # noqa: E731
-        super().__init__(app, multiprocess=cfg.workers > 1, context_of=context_of)
-        self._base["wsgi.errors"] = WSGIErrorsWrapper(worker.cfg)
-        self._worker = worker
-        self._numbers = itertools.count(1)
-
-    def handle(self, connection: Connection) -> None:
-        if next(self._numbers) == self._worker.max_requests:
-            self._worker.end_soon()
-        super().handle(connection)
 
 
 class Worker(base.Worker):  # type: ignore[misc]
@@ -75,17 +37,19 @@ class Worker(base.Worker):  # type: ignore[misc]
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Say what is asked for in vain."""
-        for name in _UNHEARD_HOOKS:
-            if cfg.settings[name].get() is not cfg.settings[name].default:
-                log.warning("%s is not called by hangup.gunicorn.Worker", name)
+        """Say what is asked for in vain; gunicorn calls this at its start."""
+        check_settings(cfg, log)
+        log_to(log)  # Before the application is imported, here or in a worker.
 
     def run(self) -> None:
         """Serve until gunicorn says otherwise; then finish what is in progress."""
-        _log_to(self.log.error_log)
-        app = _behind_proxy(self.wsgi, self.cfg)
-        sink = self._log_access if _logs_access(self.cfg, self.log) else None
-        engine = Server(_Door(self, app), _config(self.cfg), access_sink=sink)
+        log_to(self.log)
+        shield(self.log)
+        config = config_of(self.cfg)
+        sink = access_sink(self.log)
+        door = GunicornDoor(self, self.wsgi, keeps_environ=sink is not None)
+        engine = Server(door, config, access_sink=sink)
+        engine.watch.heads = LenientHeads(config, self.cfg)
         for sock in self.sockets:
             engine.listen(sock.sock)
         engine.start()
@@ -96,7 +60,9 @@ class Worker(base.Worker):  # type: ignore[misc]
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while engine.busy and (left := deadline - time.monotonic()) > 0:
             self.notify()
-            engine.wait(min(left, _HEARTBEAT))
+            engine.wait(min(left, self._heartbeat))
+        if engine.cut_off(self.cfg.graceful_timeout):
+            engine.wait(_HEARTBEAT)
         engine.close(wait=False)
         for sock in self.sockets:
             sock.close()
@@ -108,98 +74,12 @@ class Worker(base.Worker):  # type: ignore[misc]
         with contextlib.suppress(BlockingIOError):
             os.write(self.PIPE[1], b".")
 
+    @property
+    def _heartbeat(self) -> float:
+        """Seconds between two signs of life: of gunicorn's time-out a worker is told half; 0 is none."""
+        return min(_HEARTBEAT, self.timeout or _HEARTBEAT)
+
     def _wait(self) -> None:
         """Until a signal comes, which writes into the pipe, or for a heartbeat."""
-        if select.select([self.PIPE[0]], [], [], _HEARTBEAT)[0]:
+        if select.select([self.PIPE[0]], [], [], self._heartbeat)[0]:
             os.read(self.PIPE[0], 4096)
-
-    def _log_access(self, record: RequestRecord) -> None:
-        """The sink that fills gunicorn's access log, in gunicorn's own format."""
-        path, _, query = record.target.partition("?")
-        environ = {
-            "REMOTE_ADDR": record.client,
-            "REQUEST_METHOD": record.method,
-            "RAW_URI": record.target,
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "SERVER_PROTOCOL": record.protocol,
-            **environ_fields(record.fields),
-        }
-        answer = SimpleNamespace(
-            status=str(record.status), headers=record.answer_fields, sent=record.body_out
-        )
-        request = SimpleNamespace(headers=record.fields)
-        self.log.access(answer, request, environ, dt.timedelta(seconds=record.took))
-
-
-def _logs_access(cfg: Any, log: Any) -> bool:
-    if cfg.statsd_host:
-        return True  # which counts requests by their lines in the access log
-    syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
-    told = cfg.accesslog or cfg.logconfig or cfg.logconfig_dict or syslog
-    return bool(getattr(log, "access_log_enabled", told))
-
-
-def _log_to(error_log: logging.Logger) -> None:
-    """What hangup has to say goes where gunicorn's own errors go."""
-    ours = logging.getLogger("hangup")
-    ours.handlers = error_log.handlers
-    ours.propagate = False
-    ours.setLevel(error_log.level)
-
-
-def _config(cfg: Any) -> Config:
-    """The settings: from gunicorn's, and from the environment for what gunicorn doesn't know."""
-    known = {
-        "max_threads": cfg.threads if cfg.threads > 1 else DEFAULT_THREADS,
-        "backlog": cfg.backlog,
-        "keep_alive_timeout": max(float(cfg.keepalive), 0.01),
-        "max_fields": cfg.limit_request_fields,
-    }
-    if cfg.limit_request_line:
-        known["max_request_line"] = max(cfg.limit_request_line, 64)
-    if cfg.limit_request_field_size:
-        known["max_field"] = max(cfg.limit_request_field_size, 64)
-    for field in dataclasses.fields(Config):
-        text = os.environ.get(f"HANGUP_{field.name.upper()}")
-        if field.name not in known and text is not None:
-            kind = float if field.type is float else int if field.type is int else str
-            known[field.name] = kind(text)
-    return Config(**known)
-
-
-def _behind_proxy(app: _App, cfg: Any) -> _App:
-    """The application, told of the scheme that a trusted proxy says, and of where it is mounted."""
-    secure = {
-        "HTTP_" + name.upper().replace("-", "_"): value
-        for name, value in cfg.secure_scheme_headers.items()
-    }
-    is_trusted = _trusts(cfg.forwarded_allow_ips)
-    mounted = os.environ.get("SCRIPT_NAME", "").rstrip("/")
-
-    def behind(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        for name, value in secure.items():
-            if environ.get(name) == value and is_trusted(environ["REMOTE_ADDR"]):
-                environ["wsgi.url_scheme"] = "https"
-        if mounted and (environ["PATH_INFO"] + "/").startswith(mounted + "/"):
-            environ["SCRIPT_NAME"] = mounted
-            environ["PATH_INFO"] = environ["PATH_INFO"][len(mounted) :]
-        return app(environ, start_response)
-
-    return behind
-
-
-def _trusts(allowed: Any) -> Callable[[str], bool]:
-    """Whether an address is a proxy's that may be believed; a unix socket's always is."""
-    names = [str(one) for one in allowed]
-    networks = [ipaddress.ip_network(name, strict=False) for name in names if name != "*"]
-
-    def is_trusted(address: str) -> bool:
-        if not address or "*" in names:
-            return True
-        try:
-            return any(ipaddress.ip_address(address) in network for network in networks)
-        except ValueError:
-            return False
-
-    return is_trusted

@@ -14,29 +14,44 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._escape import escaped
 from ._handler_heads import (
     announced_length,
+    as_latin1,
     check_field,
     field_names,
     server_and_date,
     status_line,
 )
-from ._handling import BEING_MADE, ClientOfRequest, Handling, log_request, of_the_engine
+from ._handling import (
+    BEING_MADE,
+    ClientOfRequest,
+    Handling,
+    log_request,
+    of_the_engine,
+    reported_status,
+    shown_client,
+    write_message,
+)
 from ._lazy import LazyFields, LazyLine, LazyStream
 from ._peer import ClientState
 from ._plain_answer import http_date
 from ._streams import ANY_LENGTH, NO_BODY, AnswerStream, ClientSocket, RequestStream
 from .client import Client
+from .exceptions import ClientDisconnected
 from .records import Outcome
 
 if TYPE_CHECKING:
     from ._connection import Connection
     from ._exchange import Exchange
+    from ._heads import Request
     from .exceptions import BadRequest
 
 __all__ = ["BaseHTTPRequestHandler"]
 
 _Stock = http.server.BaseHTTPRequestHandler
+
+_OPEN = ClientState.OPEN
 
 _log = logging.getLogger("hangup")
 
@@ -64,13 +79,20 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     """
 
     _hangup: "Connection | None" = None
+    # Whether somebody has taken the request at hand, so that it is not handled again; and whether the
+    # head has been taken from rfile, or need not be.
+    _taken = False
     _head_taken = False
+    # The request at hand, or the last one.
+    _request: "Request | None" = None
     # The length that the answer says it has, or _CHUNKED.
     _length: int | None = None
+    _length_line: bytes | None = None
     # What it says of the connection, in so far as that counts.
     _said = ""
     # What a subclass replaced; asked for once a connection.
-    _own_log = _own_parse = _own_fields = _own_handle = True
+    _own_flush = False
+    _own_log = _own_parse = _own_fields = _own_handle = _own_loop = True
     client: Client
     rfile: Any
     headers: Any
@@ -95,6 +117,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         finally:
             self.finish()
 
+    @of_the_engine
     def setup(self) -> None:
         """Prepare for a connection's requests; called once for each connection."""
         connection = self._hangup
@@ -105,6 +128,10 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         self._own_log = self._writes_own_log()
         self._own_parse = cls.parse_request is not BaseHTTPRequestHandler.parse_request
         self._own_handle = cls.handle is not BaseHTTPRequestHandler.handle
+        self._own_flush = cls.flush_headers is not BaseHTTPRequestHandler.flush_headers
+        self._own_loop = (
+            self._own_handle or cls.handle_one_request is not BaseHTTPRequestHandler.handle_one_request
+        )
         self._own_fields = cls.send_header is not BaseHTTPRequestHandler.send_header
         self.connection = self.request
         if self.timeout is not None:
@@ -119,8 +146,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         """Answer the one request at hand.  The engine calls this."""
         connection = self._hangup
         assert connection is not None
-        exchange = connection.exchange
-        assert exchange is not None
+        self.begin_request(connection)
         try:
             if connection.refusal is not None:
                 self._refuse(connection.refusal)
@@ -129,27 +155,100 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             else:
                 self.close_connection = True
                 self.handle_one_request()
-            wfile = self.wfile
-            if type(wfile) is AnswerStream:
-                if connection.keep_open:
-                    wfile.room = ANY_LENGTH
-            elif not wfile.closed:
-                wfile.flush()
-            if self._length != exchange.out - exchange.head_out or self._headers_buffer:
-                self._check_answer(connection, exchange)
+            self._complete(connection)
+        except ClientDisconnected:
+            exchange = connection.exchange
+            if exchange is None or not self._is_delivered_by_length(connection, exchange):
+                raise
+            # It has its response: what it left is what the handler did behind that.
+            self.close_connection = True
         finally:
-            if self._own_log:
-                self._report_departure(connection)
-            # An idle connection keeps nothing of the last request.
-            state = self.__dict__
-            if "rfile" in state:
-                del state["rfile"]
-            if "headers" in state:
-                del state["headers"]
-            self._head_taken = False
-            self._length = None
-            self._said = ""
-        connection.end_exchange(keep_open=connection.keep_open and not self.close_connection)
+            self._settle_request(connection)
+        connection.end_exchange(
+            keep_open=connection.keep_open and not self.close_connection,
+            whole=connection.peer.state is _OPEN or self._is_whole(connection),
+        )
+
+    def begin_request(self, connection: "Connection") -> None:
+        self._request = connection.request
+        self._taken = self._head_taken = False
+        self._length = self._length_line = None
+        self._said = ""
+        state = self.__dict__
+        if "headers" in state:
+            del state["headers"]
+        if "raw_requestline" in state:
+            del state["raw_requestline"]
+
+    def end_request(self, connection: "Connection") -> None:
+        try:
+            self._complete(connection)
+        finally:
+            self._settle_request(connection)
+        connection.end_exchange(
+            keep_open=connection.keep_open and not self.close_connection,
+            whole=connection.peer.state is _OPEN or self._is_whole(connection),
+        )
+
+    def _complete(self, connection: "Connection") -> None:
+        """The handler has returned: see whether its response is one, and all of it."""
+        exchange = connection.exchange
+        if exchange is None:
+            return  # A loop of the program's own has seen the connection's end.
+        wfile = self.wfile
+        if type(wfile) is AnswerStream:
+            if connection.keep_open:
+                wfile.room = ANY_LENGTH
+        elif not wfile.closed:
+            wfile.flush()
+        if self._length != exchange.out - exchange.head_out or self._headers_buffer:
+            self._check_answer(connection, exchange)
+
+    def _settle_request(self, connection: "Connection") -> None:
+        if self._own_log:
+            self._report_departure(connection)
+        # Its body ends with it. All else that says which request it was stays until the next one:
+        # programs keep a handler, and look at it later.
+        if "rfile" in self.__dict__:
+            del self.__dict__["rfile"]
+
+    def _is_whole(self, connection: "Connection") -> bool:
+        """Whether all of the response was sent, as far as can be seen."""
+        exchange = connection.exchange
+        if exchange is None or self._length is None or self._length == _CHUNKED:
+            return exchange is not None and not self._stopped_early(exchange)
+        return self._is_delivered_by_length(connection, exchange)
+
+    def _is_delivered_by_length(self, connection: "Connection", exchange: "Exchange") -> bool:
+        sent = exchange.out - exchange.head_out
+        return (
+            self._length == sent
+            and exchange.answer_began
+            and not exchange.cut_short
+            and not connection.holds_head
+        )
+
+    def next_line(self, stream: RequestStream) -> bool:
+        """A loop of the program's own reads its next request line from ``rfile``: have it there.
+
+        Only behind a whole response: before that, the end of ``rfile`` is the end of the request's body.
+        """
+        connection = self._hangup
+        assert connection is not None
+        exchange = connection.exchange
+        if not self._taken or exchange is None:
+            return False
+        connection.flush()
+        if not exchange.answer_began or not self._is_whole(connection) or not self.next_request():
+            return False
+        if connection.request is None:
+            self._taken = True
+            assert connection.refusal is not None
+            self._refuse(connection.refusal)
+            return False
+        connection.adopt_stream(stream)
+        self.__dict__["rfile"] = stream
+        return True
 
     def handle(self) -> None:
         """Handle one request.  Without the engine: all of a connection's."""
@@ -172,13 +271,21 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def handle_one_request(self) -> None:
         """Find the method ``do_…`` for the request, and call it."""
         connection = self._hangup
-        if connection is None or connection.request is None:
+        if connection is None or connection.is_raw:
             super().handle_one_request()
+            return
+        if self._taken and not self.next_request():
+            return
+        if connection.refusal is not None:
+            self._taken = True
+            self._refuse(connection.refusal)
             return
         if self._own_parse:
             # It may read the header fields from rfile, as http.server's own does.
             self.raw_requestline = self.rfile.readline()
-        if not self.parse_request():
+        wanted = self.parse_request()
+        self._taken = True  # whether or not a parse_request of the program's own came to ours
+        if not wanted:
             return
         method = getattr(self, "do_" + self.command, None)
         if method is None:
@@ -193,9 +300,16 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         documentation.
         """
         connection = self._hangup
-        request = connection.request if connection is not None else None
-        if request is None:
+        if connection is None or connection.is_raw:
             return super().parse_request()
+        if self._taken and not self.next_request():
+            return False
+        self._taken = True
+        request = connection.request
+        if request is None:  # Refused, in the middle of a loop of the program's own.
+            assert connection.refusal is not None
+            self._refuse(connection.refusal)
+            return False
         stream = self.__dict__.get("rfile")
         if isinstance(stream, RequestStream) and not self._head_taken:
             stream.take_buffer()  # the head's rest
@@ -237,7 +351,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
                 exchange.status = 0
             if connection.keep_open and not self.close_connection:
                 request = exchange.request
-                _log.error("the handler of %s %s %s", request.method, request.target, fault)
+                what = escaped(f"{request.method} {request.target}")
+                _log.error("the handler of %s %s", what, fault)
         self.close_connection = True
 
     def _refuse(self, refusal: "BadRequest") -> None:
@@ -246,6 +361,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         assert connection is not None
         assert connection.exchange is not None
         connection.exchange.outcome = Outcome.REFUSED
+        connection.exchange.reason = refusal.reason
         connection.keep_open = False
         self.command = "HEAD" if connection.exchange.is_for_head else ""
         self.path = self.requestline = ""
@@ -258,15 +374,20 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin an answer: status line, ``Server`` and ``Date``; calls ``log_request``."""
         if self._own_log:
-            self.log_request(code)
+            connection = self._hangup
+            if connection is not None and connection.exchange is not None:
+                connection.exchange.reported = True  # Its log_request may not come to ours.
+                self.log_request(reported_status(connection, code))
+            else:
+                self.log_request(code)
         self.send_response_only(code, message)
-        server, date = self.version_string(), self.date_time_string()
+        server, date = str(self.version_string()), str(self.date_time_string())
         if not self._own_fields:
             if self.request_version != "HTTP/0.9":
                 self._headers_buffer.append(server_and_date(server, date))
         else:
-            self.send_header("Server", server)
-            self.send_header("Date", date)
+            self.send_header("Server", as_latin1(server))
+            self.send_header("Date", as_latin1(date))
 
     def send_response_only(self, code: int, message: str | None = None) -> None:
         """The status line alone.  Raises :exc:`ValueError` for a status without three digits."""
@@ -301,8 +422,16 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if buffer is None:
             buffer = self._headers_buffer = []
         if name == "content-length":
+            length = announced_length(value)
+            if length is None:
+                return  # Clients differ in what they make of it.
             if self._length is None:
-                self._length = announced_length(value)
+                self._length = length
+                self._length_line = line
+            elif self._length != _CHUNKED:
+                if self._length != length:
+                    raise ValueError(f"two Content-Lengths: {self._length} and {length} bytes")
+                return
         elif name == "connection":
             if self._hear(str(value)):
                 return
@@ -341,12 +470,16 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             exchange = connection.exchange
             if exchange is not None and exchange.status >= 200:
                 self._settle(connection, exchange)
+        else:
+            self._length = None  # Nobody else does; the next answer has its own.
         if self.request_version != "HTTP/0.9":
             self._headers_buffer.append(b"\r\n")
             self.flush_headers()
 
     def _settle(self, connection: "Connection", exchange: "Exchange") -> None:
         """Settle how much body there may be, and whether a request follows; say so."""
+        if self._length_line is not None and self._length_line not in self._headers_buffer:
+            self._recount()
         length = self._length
         if exchange.status in _BODILESS or self.command in _ODD_METHODS:
             if self.command == "CONNECT":
@@ -374,6 +507,23 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         elif self._said or self.request_version == "HTTP/1.0":
             self._headers_buffer.append(b"Connection: keep-alive\r\n")
 
+    def _recount(self) -> None:
+        """A program has changed the head's lines: find the length that they say now."""
+        self._length = None
+        for line in self._headers_buffer:
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"content-length" and self._length is None:
+                self._length = announced_length(value.decode("latin-1").strip())
+                self._length_line = line
+
+    def flush_headers(self) -> None:
+        line = self._length_line if self._own_flush else None
+        if line is not None and line not in self._headers_buffer:
+            self._recount()
+            if type(self.wfile) is AnswerStream and self.wfile.room >= 0:
+                self.wfile.room = ANY_LENGTH if self._length is None else self._length
+        super().flush_headers()
+
     def _send_no_body(self, status: int) -> None:
         """Whatever the handler writes: its client would take that for the next answer."""
         if status == 204 and self._length is not None:  # RFC 9110 §8.6, RFC 9112 §6.1
@@ -398,6 +548,18 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if timestamp is None:
             return http_date(int(time.time()))
         return super().date_time_string(timestamp)
+
+    def address_string(self) -> str:
+        """The client's host; ``-`` on a unix socket, where it has none."""
+        return shown_client(self.client_address)
+
+    @of_the_engine
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write a line to ``sys.stderr``, as ``http.server`` does; to be overridden.
+
+        Nothing that a client has sent reaches it raw.
+        """
+        write_message(self, format % args)
 
     @of_the_engine
     def log_request(self, code: Any = "-", size: Any = "-") -> None:

@@ -11,6 +11,7 @@ are watched all the same.
 """
 
 import http.server
+import ipaddress
 import logging
 import os
 import socket
@@ -25,12 +26,14 @@ from ._connection import Connection
 from ._ending import State
 from ._handling import program_logs
 from ._http_door import HTTPDoor, take_over
+from ._steps import Steps
 from ._streams import ClientSocket
-from ._tls import ContextOf
+from ._tls import ContextOf, say_goodbye
+from .access_log import log_access
 from .adapter import is_wire_handler
 from .config import Config
 from .exceptions import ConfigError
-from .records import RequestRecord, log_access
+from .records import RequestRecord
 from .server import Server, shown, tune_listener
 
 __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]
@@ -72,6 +75,8 @@ class _OnEngine(socketserver.TCPServer):
         self._lock = threading.Lock()
         self._engine: Server | None = None
         self._ended: list[Server] = []
+        self._steps: Steps | None = None
+        self._socket_timeout: float | None = None
         self._door: HTTPDoor
         self._stop = False
         self._alarm = threading.Event()
@@ -91,17 +96,18 @@ class _OnEngine(socketserver.TCPServer):
 
     # -- which loop
 
-    def _is_threading(self) -> bool:
+    def is_threading(self) -> bool:
+        """Whether handlers run side by side."""
         return isinstance(self, socketserver.ThreadingMixIn)
 
     def _needs_own_loop(self) -> bool:
         cls = type(self)
         return (
             cls.process_request not in _PROCESS_REQUESTS
-            or (self._is_threading() and cls.process_request_thread is not _PROCESS_REQUEST_THREAD)  # type: ignore[attr-defined]
+            or (self.is_threading() and cls.process_request_thread is not _PROCESS_REQUEST_THREAD)  # type: ignore[attr-defined]
             or isinstance(self, _FORKING)
             # What it makes of the sockets can't be foreseen: here, too, one connection at a time.
-            or (not self._is_threading() and cls.get_request is not _OnEngine.get_request)
+            or (not self.is_threading() and cls.get_request is not _OnEngine.get_request)
             or not (type(self.socket) is socket.socket or self._speaks_tls())
             or not _serves_http(self.RequestHandlerClass)
         )
@@ -137,7 +143,8 @@ class _OnEngine(socketserver.TCPServer):
             super().serve_forever(poll_interval)
             return
         self._is_shut_down.clear()
-        serial = not self._is_threading()
+        self._end_steps()
+        serial = not self.is_threading()
         # A client that left the backlog must not stall the watch. It stays so: the watch may be about
         # to accept when this returns.
         self.socket.setblocking(False)
@@ -158,12 +165,60 @@ class _OnEngine(socketserver.TCPServer):
             self._alarm.clear()
             self._is_shut_down.set()
 
+    def handle_request(self) -> None:
+        """Serve one request: wait for it for :attr:`timeout` seconds (None: for ever) at the most.
+
+        ``handle_timeout()`` is called if there is none.  Connections that stay silent keep nobody
+        waiting.  With :class:`socketserver.ThreadingMixIn` the handler runs in a thread, which keeps the
+        connection.
+        """
+        if self._needs_own_loop():
+            super().handle_request()
+            return
+        timeout = self._timeout_of_request()
+        with self._lock:
+            if self._steps is None:
+                engine = self._new_engine(serial=True)
+                self._steps = Steps(engine, self.socket)
+                self._engine = engine
+            steps = self._steps
+        connection = steps.take(timeout)
+        if connection is None:
+            self.handle_timeout()
+        elif self.is_threading():
+            steps.serve_in_thread(connection, daemon=getattr(self, "daemon_threads", False))
+        else:
+            steps.serve(connection)
+
+    def _timeout_of_request(self) -> float | None:
+        """:attr:`timeout`, or what the listening socket has, if that is less."""
+        found = self.socket.gettimeout()
+        if found != 0.0:  # which is ours
+            self._socket_timeout = found
+            self.socket.setblocking(False)
+        limits = [limit for limit in (self._socket_timeout, self.timeout) if limit is not None]
+        return min(limits, default=None)
+
+    def _end_steps(self) -> None:
+        """``serve_forever`` takes over from ``handle_request``: what waits for a call is served."""
+        with self._lock:
+            steps, self._steps = self._steps, None
+            self._engine = None
+        if steps is None:
+            return
+        steps.engine.drain()
+        while (connection := steps.take(0)) is not None:
+            steps.serve_in_thread(connection, daemon=True)
+        self._ended.append(steps.engine)
+
     def _loop(self, serial_engine: Server | None, interval: float | None) -> None:
         while not self._stop:
             if serial_engine is not None:
                 serial_engine.serve_one(interval)
             else:
                 self._alarm.wait(interval)
+            if serial_engine is not None and serial_engine.watch.forked:
+                return  # A child that a handler has forked serves nothing.
             if not self._stop:
                 self.service_actions()
 
@@ -179,7 +234,7 @@ class _OnEngine(socketserver.TCPServer):
         self._stop = True
         self._alarm.set()
         with self._lock:
-            if self._engine is not None and not self._is_threading():
+            if self._engine is not None and not self.is_threading():
                 self._engine.interrupt()
         self._is_shut_down.wait()
 
@@ -193,13 +248,16 @@ class _OnEngine(socketserver.TCPServer):
             engines, self._ended = self._ended, []
             if self._engine is not None and self._engine not in engines:
                 engines.append(self._engine)
+            steps, self._steps = self._steps, None
         wait = (
-            self._is_threading()
+            self.is_threading()
             and getattr(self, "block_on_close", True)
             and not getattr(self, "daemon_threads", False)
         )
         for engine in engines:
             engine.close(wait=wait)
+        if steps is not None and wait:
+            steps.join()
         super().server_close()
 
     # -- one request, for loops that are not the engine's
@@ -272,8 +330,10 @@ class _OnEngine(socketserver.TCPServer):
         """Close a connection that is done with."""
         if isinstance(request, ClientSocket) and request.connection.blocking:
             request.connection.finish()
-        else:
-            super().shutdown_request(request)
+            return
+        if isinstance(request, ssl.SSLSocket):
+            say_goodbye(request, self._config.write_timeout)
+        super().shutdown_request(request)
 
     def process_foreign(self, request: Any, address: Any) -> None:
         """A connection over something that is no plain socket, TLS say: the standard library's way."""
@@ -325,6 +385,17 @@ def check_directory(factory: Any) -> None:
         raise ConfigError(f"can't serve {os.fspath(directory)!r}: there is no such directory")
 
 
+def _name_of(asked: str, bound: str) -> str:
+    """What a server is called that was asked to bind to ``asked``, and is bound to ``bound``."""
+    try:
+        address = ipaddress.ip_address((asked or bound).partition("%")[0])
+    except ValueError:
+        return asked
+    if address.is_unspecified:
+        return socket.gethostname()
+    return "localhost" if str(address) in ("127.0.0.1", "::1") else asked or bound
+
+
 class TCPServer(_OnEngine):
     """``socketserver.TCPServer`` on the engine, for HTTP servers that are built on it.
 
@@ -337,6 +408,21 @@ class HTTPServer(_OnEngine, http.server.HTTPServer):
 
     With :class:`socketserver.ThreadingMixIn` before it, a :class:`ThreadingHTTPServer`.
     """
+
+    def server_bind(self) -> None:
+        """Bind, and set ``server_name`` and ``server_port``.
+
+        ``http.server`` asks the DNS for the name of the address, and waits for what may be half a
+        minute.  Here nobody is asked: a name is what was asked for, and an address its own.
+        """
+        asked = self.server_address
+        socketserver.TCPServer.server_bind(self)
+        bound: Any = self.server_address
+        if isinstance(bound, tuple):
+            self.server_name = _name_of(str(asked[0]), str(bound[0]))
+            self.server_port = bound[1]
+        else:
+            self.server_name, self.server_port = "localhost", 0
 
 
 class ThreadingHTTPServer(socketserver.ThreadingMixIn, HTTPServer):

@@ -8,17 +8,20 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from time import monotonic
 from typing import Any, Protocol
 
 from ._callbacks import Callbacks
 from ._connection import Connection
 from ._exchange import Exchange
+from ._fork import end_process, watch_forks
 from ._pacer import Pacer
-from ._peer import ClientState
+from ._peer import ClientState, renew_lock
 from ._plain_answer import plain_answer
 from ._poller import new_poller
 from ._watch import Accept, Watch
 from ._workers import SerialWorkers, Workers
+from .client import find_request
 from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected
 from .records import Outcome, RequestRecord
@@ -32,6 +35,8 @@ _GONE = ClientState.GONE
 # Seconds between the probes of a silent peer, and how many go unanswered before it counts as gone.
 _PROBE_INTERVAL = 5
 _PROBES = 3
+# Seconds that a handler has to end which was just told that it must.
+_LAST_CHANCE = 1.0
 
 
 class Door(Protocol):
@@ -43,7 +48,7 @@ class Door(Protocol):
     def handle(self, connection: Connection) -> None:
         """Answer the request at hand, and end its exchange.  May raise anything."""
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The handler raised, and its client is there still."""
 
     def closed(self, connection: Connection) -> None:
@@ -100,6 +105,7 @@ class Server:
         access_sink: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self._door = door
+        self._serial = serial
         self.watch = watch = Watch(config, new_poller(), sinks)
         watch.access_sink = access_sink
         watch.is_told = bool(sinks) or access_sink is not None
@@ -116,8 +122,24 @@ class Server:
 
     def start(self) -> None:
         """Start the threads."""
+        watch_forks(self)
         self.watch.pacer.start()
         self.workers.start()
+
+    def after_fork_in_parent(self) -> None:
+        """A child has copies of our descriptors, see ``_fork``."""
+        self.watch.has_children = True
+
+    def after_fork_in_child(self) -> None:
+        """This process is a forked child: nothing is served here, see ``_fork``."""
+        renew_lock()
+        request = find_request()
+        own = request.after_fork() if isinstance(request, Exchange) else None
+        if not isinstance(own, Connection) or own.watch is not self.watch:
+            own = None
+        self.watch.after_fork(own, self.workers.connections())
+        self.workers.after_fork()
+        self._callbacks.after_fork()
 
     def serve_one(self, timeout: float | None) -> None:
         """Serial servers: handle the next request in this thread, or return after ``timeout`` s."""
@@ -157,12 +179,32 @@ class Server:
         self.watch.drain()
         if wait:
             self.workers.join(grace)
+            if self.cut_off(grace):
+                self.workers.join(_LAST_CHANCE)
         self.watch.stop()
         self.workers.stop()
         self.workers.join_idle()
         self._callbacks.close()
         self.watch.pacer.stop()
         self.watch.close()
+
+    def in_progress(self) -> "list[tuple[Connection, Exchange]]":
+        """The requests that are handled, or wait for it, and their connections."""
+        found = [(one, one.exchange) for one in self.workers.connections()]
+        return [(one, exchange) for one, exchange in found if exchange is not None]
+
+    def cut_off(self, grace: float | None) -> bool:
+        """``grace`` seconds have passed: end what is in progress.  Returns whether anything is.
+
+        Its handlers are told as of a disconnect: what asks its client stops, and generators are closed.
+        """
+        left = self.in_progress()
+        for connection, exchange in left:
+            age = monotonic() - exchange.ready_at
+            what = f"{exchange.request.method} {exchange.request.target[:200]}"
+            _log.warning("cut off after %g s of grace: %a (%.1f s old)", grace or 0, what, age)
+            connection.cut_off()
+        return bool(left)
 
     def serve(self, connection: Connection) -> None:
         """Handle the requests of a connection that are at hand.  The worker threads call this."""
@@ -188,13 +230,16 @@ class Server:
                 _log.exception("while an exception was handled")  # handle_error itself raised
             finally:
                 self._end(connection)
-        except BaseException:
-            # SystemExit ends a handler, not the server; KeyboardInterrupt is the main thread's, and
-            # a serial server's handlers run there.
-            if connection.exchange is not None:
-                connection.exchange.outcome = Outcome.FAILED
-            self._end(connection)
-            raise
+        except BaseException as error:
+            # SystemExit, say, or asyncio's CancelledError. They end a handler, and not the server.
+            if self.watch.forked:
+                end_process(error)
+            try:
+                self._failed(connection, error)
+            finally:
+                self._end(connection)
+            if self._serial:
+                raise  # Its handlers run in the main thread: Ctrl-C and sys.exit() are meant for that.
 
     def _handle(self, connection: Connection, exchange: Exchange) -> None:
         exchange.start(connection)
@@ -212,7 +257,7 @@ class Server:
         finally:
             self.workers.guests.discard(connection)
 
-    def _failed(self, connection: Connection, error: Exception) -> None:
+    def _failed(self, connection: Connection, error: BaseException) -> None:
         """The one place where it is decided what a handler's exception means."""
         if isinstance(error, ClientDisconnected) and connection.peer.state is not ClientState.OPEN:
             # An ordinary event. Its handler has given up, so that nobody was answered.
@@ -226,7 +271,8 @@ class Server:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
             try:
-                self._door.failed(connection, error)
+                if not (self._serial and not isinstance(error, Exception)):
+                    self._door.failed(connection, error)
             finally:
                 self._answer(connection, Outcome.FAILED, 500, "Internal Server Error")
 
@@ -237,6 +283,8 @@ class Server:
         if exchange is None:
             return
         exchange.outcome = outcome
+        if outcome is not Outcome.FAILED:
+            exchange.reason = reason
         # In this order: once the head is back, the pacer can't send it any more.
         connection.take_back()
         if exchange.answer_began:
@@ -249,7 +297,8 @@ class Server:
         except ClientDisconnected:
             pass
 
-    @staticmethod
-    def _end(connection: Connection) -> None:
+    def _end(self, connection: Connection) -> None:
         connection.end_exchange(keep_open=False)
+        if connection.one_thread:
+            self.watch.end_handler(connection)
         connection.finish()

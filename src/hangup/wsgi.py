@@ -15,14 +15,17 @@ from ._acceptor import Acceptor
 from ._answer import Answer, FileWrapper, WSGIError
 from ._answer_heads import AnswerHead, answer_head
 from ._connection import Connection
-from ._environ import environ_of
-from ._heads import Request
-from ._input import open_input
+from ._environ import environ_fields, environ_of, server_names
+from ._escape import escaped
+from ._heads import CHUNKED, Request
+from ._input import gather_input, open_input
 from ._plain_answer import http_date
 from ._tls import ContextOf
+from ._tls_environ import tls_environ
 from ._version import __version__
 from ._watch import Accept, Watch
 from .client import BlankClient
+from .exceptions import ClientDisconnected
 
 __all__ = ["FileWrapper", "WSGIDoor", "WSGIError"]
 
@@ -45,9 +48,13 @@ class WSGIDoor:
     ) -> None:
         self._app = app
         self._context_of = context_of
+        # Whether there is anything for complete() to do.
+        self._completes = context_of is not None
         self.known_heads: dict[Any, AnswerHead] = {}
         self.server_line = b"Server: hangup\r\n"
         self._date = (1.0, 0.0, b"")
+        # Whether a listener has no name and no port, as in the file system.
+        self._on_path = False
         self._base = {
             "SERVER_SOFTWARE": f"hangup/{__version__}",
             "wsgi.version": (1, 0),
@@ -85,53 +92,109 @@ class WSGIDoor:
         exchange = connection.exchange
         assert exchange is not None
         answer = Answer(self, connection, exchange, request)
-        environ = (request.seen_by or self._see(request)).copy()
-        (
-            environ["REMOTE_ADDR"],
-            environ["REMOTE_PORT"],
-            environ["SERVER_NAME"],
-            environ["SERVER_PORT"],
-            environ["waitress.client_disconnected"],
-        ) = connection.handler
+        environ = (request.seen_by or self.see(request, connection)) | connection.handler
         environ["hangup.client"] = exchange.blank_client = BlankClient(exchange)
-        if request.fields.length:
+        if self._completes:
+            self.complete(environ, connection)
+        length = request.fields.length
+        if length:
+            if length == CHUNKED and (gathered := gather_input(connection)) is not None:
+                environ["CONTENT_LENGTH"] = str(gathered)
             environ["wsgi.input"] = open_input(connection)
-        result = self._app(environ, answer.start_response)
-        if type(result) is list and len(result) == 1:
-            answer.send_whole(result[0])
-        else:
-            answer.send_all(result)
-        connection.end_exchange(keep_open=answer.keep_open)
+        try:
+            result = self._app(environ, answer.start_response)
+            if type(result) is list and len(result) == 1:
+                answer.send_whole(result[0])
+            else:
+                answer.send_all(result)
+        except ClientDisconnected:
+            if not answer.is_whole:
+                raise
+            # It has its response: what it left is what the application did behind that.
+        connection.end_exchange(keep_open=answer.keep_open, whole=True)
 
-    def _see(self, request: Request) -> dict[str, Any]:
-        seen: dict[str, Any] = environ_of(request, self._base)
-        request.seen_by = seen
+    def complete(self, environ: dict[str, Any], connection: Connection) -> None:
+        """Add what the head does not say, and plain HTTP has not: TLS."""
+        if self._context_of is not None and "SSL_PROTOCOL" not in connection.handler:
+            told = tls_environ(connection)  # type: ignore[arg-type]
+            connection.handler.update(told)
+            environ.update(told)
+
+    def see(self, request: Request, connection: Connection) -> dict[str, Any]:  # noqa: ARG002
+        """What a head says that is not known yet.  Raises :exc:`~hangup.BadRequest` to refuse it."""
+        request.seen_by = seen = self.environ_of(request)
         return seen
+
+    def environ_of(
+        self,
+        request: Request,
+        items: Iterable[tuple[str, str]] | None = None,
+        scheme: str | None = None,
+    ) -> dict[str, Any]:
+        """See :func:`hangup._environ.environ_of`.
+
+        ``items`` are fields that stand for the request's, underscores and all, and ``scheme`` is the one
+        that a proxy says.
+        """
+        fields = None if items is None else environ_fields(items, underscores=True)
+        environ = environ_of(request, self._base, fields)
+        if scheme is not None:
+            environ["wsgi.url_scheme"] = scheme
+            environ.pop("HTTPS", None)
+            if scheme == "https":
+                environ["HTTPS"] = "on"
+        if self._on_path:
+            environ["SERVER_NAME"], environ["SERVER_PORT"] = server_names(environ)
+        return environ
 
     def acceptor(self, sock: socket.socket) -> Accept:
         """What takes connections from ``sock``; each of their requests will say the same of them."""
         acceptor = Acceptor(sock, self._context_of)
-        accept, make = acceptor.accept, acceptor.make
-        address = sock.getsockname()
-        name, port = address[:2] if isinstance(address, tuple) else ("localhost", 80)
-        port = str(port)
+        accept, make, about = acceptor.accept, acceptor.make, _about(sock.getsockname())
+        self._on_path = self._on_path or sock.family not in (socket.AF_INET, socket.AF_INET6)
 
         def take(watch: Watch) -> Connection:
             client, address = accept()
             connection = make(client, address, watch)
-            peer = connection.peer
-            client_port = str(address[1]) if type(address) is tuple else ""
-            connection.handler = (peer.host, client_port, name, port, peer.has_left)
+            connection.handler = about(connection, address)
             return connection
 
         return take
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def failed(self, connection: Connection, error: BaseException) -> None:
         """The application raised: its traceback goes to the log."""
         exchange = connection.exchange
         request = exchange.request if exchange is not None else None
-        what = f"{request.method} {request.target}" if request is not None else "a request"
+        what = escaped(f"{request.method} {request.target}") if request is not None else "a request"
         _log.error("the application failed on %s", what, exc_info=error)
 
     def closed(self, connection: Connection) -> None:
         """The connection has closed."""
+
+
+def _about(listens_at: Any) -> Callable[[Connection, Any], dict[str, Any]]:
+    """Makes what the environ says of a connection, whose listener has this address.
+
+    RFC 3875 §4.1.14 wants the server's own name or address, as the client called it: that of a listener
+    on all addresses is none, so the connection's is told.
+    """
+    if not isinstance(listens_at, tuple):
+        return lambda connection, _address: {
+            "REMOTE_ADDR": "",
+            "REMOTE_PORT": "",
+            "waitress.client_disconnected": connection.peer.has_left,
+        }
+    name, port = listens_at[0], str(listens_at[1])
+    is_wildcard = name in ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+
+    def about(connection: Connection, address: Any) -> dict[str, Any]:
+        peer = connection.peer
+        return {
+            "REMOTE_ADDR": peer.host,
+            "REMOTE_PORT": str(address[1]),
+            "SERVER_NAME": connection.sock.getsockname()[0] if is_wildcard else name,
+            "SERVER_PORT": port,
+            "waitress.client_disconnected": peer.has_left,
+        }
+
+    return about

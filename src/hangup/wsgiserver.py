@@ -1,6 +1,7 @@
 """A server for one WSGI application: ``hangup serve``, and the same from code."""
 
 import errno
+import functools
 import logging
 import os
 import select
@@ -16,9 +17,10 @@ from typing import Any, Self
 
 from ._poller import Waker
 from ._tls import Certificate, ContextOf, check_context
+from .access_log import FORMATS, AccessLog
 from .config import Config
 from .exceptions import ConfigError
-from .records import FORMATS, AccessLog, RequestRecord
+from .records import RequestRecord
 from .server import Server, shown, tune_listener
 from .wsgi import WSGIDoor
 
@@ -111,6 +113,21 @@ def _is_left_over(path: str) -> bool:
         return False
 
 
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Which file a path leads to."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def unlink_own(path: str, identity: tuple[int, int] | None) -> None:
+    """Remove a socket from the file system, unless it is the one of a server that succeeds this one."""
+    if identity is not None and file_identity(path) == identity:
+        os.unlink(path)
+
+
 def _cannot_listen(error: Exception, where: str) -> CannotListen:
     reason = getattr(error, "strerror", None) or str(error)
     return CannotListen(
@@ -186,15 +203,20 @@ class WSGIServer:
         #: Where it listens: a pair of host and port, or a path.
         self.address: Any = self.socket.getsockname()
         self._path = unix if fd is None else None
+        self._file = None if self._path is None else file_identity(self._path)
         tune_listener(self.socket, self.config)
-        log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
         door = WSGIDoor(app, context_of=context_of)
-        self.engine = Server(door, self.config, sinks=sinks, access_sink=log)
+        self._access_log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
+        # Made when it starts: a program may fork before that, and each child then has its own.
+        self._new_engine = functools.partial(
+            Server, door, self.config, sinks=sinks, access_sink=self._access_log
+        )
+        self.engine: Server | None = None
         self._started = False
         # Set, and then woken, by whoever wants it to stop. No Event, which a signal's handler must not
         # set: it may run in the middle of that event's own wait.
         self._stopping = False
-        self._waker = Waker()
+        self._waker: Waker | None = None
 
     @property
     def port(self) -> int:
@@ -223,6 +245,7 @@ class WSGIServer:
     def start(self) -> None:
         """Start to serve, in threads of its own."""
         self._started = True
+        self.engine = self._new_engine()
         self.engine.listen(self.socket)
         self.engine.start()
 
@@ -230,11 +253,17 @@ class WSGIServer:
         """Serve until :meth:`shutdown`, which another thread calls; then finish what is in progress."""
         if not self._started:
             self.start()
+        waker = self._own_waker()
         poll = select.poll()
-        poll.register(self._waker.wake_fd, select.POLLIN)
+        poll.register(waker.wake_fd, select.POLLIN)
         while not self._stopping:
             poll.poll()
-            self._waker.woken()
+            waker.woken()
+
+    def _own_waker(self) -> Waker:
+        if self._waker is None:
+            self._waker = Waker()
+        return self._waker
 
     @property
     def signal_fd(self) -> int:
@@ -243,31 +272,31 @@ class WSGIServer:
         For :func:`signal.set_wakeup_fd`.  A signal that comes just before the main thread begins to
         wait, or to another thread, does not end that wait by itself.
         """
-        return self._waker.signal_fd
+        return self._own_waker().signal_fd
 
     def shutdown(self) -> None:
         """Have :meth:`serve_forever` return.  It may be called more than once, and does not wait."""
         self._stopping = True
-        self._waker.wake()
+        if (waker := self._waker) is not None:
+            waker.wake()
 
     def close(self, grace: float | None = GRACE) -> None:
         """End: accept nothing more, and finish what is in progress, within ``grace`` s (None: no limit).
 
         What runs on after that keeps its thread, and ends with the process.
         """
-        if self._started:
+        engine = self.engine
+        if engine is not None and self._started:
             self._started = False
-            self.engine.drain(LAST_REQUEST, close_listeners=True)
-            self.engine.close(wait=True, grace=grace)
-        else:
-            self.engine.watch.close()
+            engine.drain(LAST_REQUEST, close_listeners=True)
+            engine.close(wait=True, grace=grace)
         self.socket.close()
-        self._waker.close()
-        if self._path is not None:
-            try:
-                os.unlink(self._path)
-            except FileNotFoundError:
-                pass
+        if self._waker is not None:
+            self._waker.close()
+        if self._access_log is not None:
+            self._access_log.close()
+        if self._path is not None and not (engine is not None and engine.watch.forked):
+            unlink_own(self._path, self._file)
             self._path = None
 
     def __enter__(self) -> Self:
@@ -322,6 +351,9 @@ def serve(
     finally:
         if handlers:
             signal.set_wakeup_fd(wakeup_fd)
+        if server.engine is not None and (left := len(server.engine.in_progress())):
+            requests = "1 request" if left == 1 else f"{left} requests"
+            _log.info("finishing %s; a second Ctrl-C or SIGTERM ends at once", requests)
         server.close(grace)
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,0 +1,71 @@
+"""What a running server does when its process forks.
+
+A child has the descriptors and the memory of its parent, and of its threads the one that forked.  It
+would take events from the parent's poller, keep the port and the clients' connections open, and wait for
+locks that nobody holds any more.  So in the child each engine is made inert: its listeners and
+connections are closed, but for the connection whose handler forked, and when that handler returns the
+child ends, as it would under ``http.server``.  In the parent a connection is from then on shut down
+before it is closed, so that its client sees the end however long a child lives that has a copy of it.
+
+Nothing of this concerns programs that are started (:mod:`subprocess`): descriptors are not inheritable
+(PEP 446).  A server that was made, but not started, may be served by several children (pre-fork).
+"""
+
+import os
+import sys
+import weakref
+from typing import NoReturn, Protocol
+
+__all__ = ["end_process", "watch_forks"]
+
+
+class Forking(Protocol):
+    """What is told of forks: an engine."""
+
+    def after_fork_in_parent(self) -> None:
+        """A child was forked."""
+
+    def after_fork_in_child(self) -> None:
+        """This process is the child."""
+
+
+_engines: "weakref.WeakSet[Forking]" = weakref.WeakSet()
+
+
+def watch_forks(engine: Forking) -> None:
+    """Tell ``engine`` of each fork, for as long as it lives."""
+    _engines.add(engine)
+
+
+def _in_parent() -> None:
+    for engine in list(_engines):
+        engine.after_fork_in_parent()
+
+
+def _in_child() -> None:
+    for engine in list(_engines):
+        engine.after_fork_in_child()
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_in_parent, after_in_child=_in_child)
+
+
+def end_process(error: BaseException | None = None) -> NoReturn:
+    """End a forked child whose handler has returned, or has raised ``error``.
+
+    The status is :exc:`SystemExit`'s.  Nothing that the parent registered to run at its exit runs here.
+    """
+    status = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        status = code & 0xFF if isinstance(code, int) else int(code is not None)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # There is none, or it is closed.
+    os._exit(status)
