@@ -54,6 +54,8 @@ class Program:
     change: Change | None = None
     #: What differs from run to run in its responses.
     volatile: tuple[str, ...] = field(default=())
+    #: What its page has when it is complete, if it listens before that.
+    ready: str = ""
     #: Where it is asked for what is not there.
     missing: str = "/no/such/page"
 
@@ -225,6 +227,8 @@ PROGRAMS = (
         prepare=pelican_site,
         client=clients.counted,
         upload=echo(),
+        ready="An article",
+        volatile=(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT",),
         change=Change("content/article.md", "Version one", "Version two"),
     ),
     Program(

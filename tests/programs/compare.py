@@ -111,6 +111,8 @@ def first_run(
     program: Program, process: Process, site: Site, folder: Path, found: dict[str, Any]
 ) -> None:
     """All that it is asked; then it is stopped by Ctrl-C."""
+    if not until(lambda: program.ready in str(ask(site, program.read)), RELOAD):
+        raise NotServing(f"{program.ready!r} is not in its page")
     for name, check in asked(program, site, folder).items():
         found[name] = attempt(check)
     found["hangup's server"] = process.on_epoll()

@@ -45,6 +45,7 @@ MEANT: tuple[tuple[str, str, str], ...] = (
     ("uploadserver", "*.accept-ranges", RANGES),
     ("uploadserver", "Range.*", RANGES),
     ("pelican*", "*.accept-ranges", RANGES),
+    ("pelican*", "Range.*", RANGES),
     ("wsgidav*", "*uploads[[]*[]].fields.content-length", NO_LENGTH),
     ("wsgidav*", "chunked upload.fields.content-length", NO_LENGTH),
     ("hg serve", "keep-alive, uploads*", UNREAD),
