@@ -12,6 +12,7 @@ import types
 import unittest
 
 import hangup
+from hangup._cgi import CGIHTTPRequestHandler
 
 STRICT = "RFC 9112 §2.2, §3: a line that ends in bare LF, or has no version, is answered with 400"
 LOGGED_AT_THE_END = (
@@ -19,30 +20,36 @@ LOGGED_AT_THE_END = (
     " http.server writes its line first, with '-' for the size"
 )
 NO_TARGET = "RFC 9112 §3.2: a target begins with a slash, or is a whole URI; else 400"
+ANY_VERSION = "RFC 9110 §13.1.2: If-None-Match: * is false where there is a file; 304"
 #: What must fail, and why that is right.
 DIFFERENT = {
     "BaseHTTPServerTestCase.test_request_line_trimming": STRICT,
     "BaseHTTPServerTestCase.test_version_none_get": STRICT,
     "SimpleHTTPServerTestCase.test_path_without_leading_slash": NO_TARGET,
+    "SimpleHTTPServerTestCase.test_browser_cache_with_If_None_Match_header": ANY_VERSION,
     "RequestHandlerLoggingTestCase.test_err": LOGGED_AT_THE_END,
 }
-#: What may pass or fail: the test looks at the log in the moment when the answer arrives.
-UNCERTAIN = {"RequestHandlerLoggingTestCase.test_get": LOGGED_AT_THE_END}
+#: What may pass or fail: the test looks at the log in the moment when the answer arrives; or is skipped.
+UNCERTAIN = {
+    "RequestHandlerLoggingTestCase.test_get": LOGGED_AT_THE_END,
+    "CGIHTTPServerTestCase.test_no_leading_slash": NO_TARGET,  # skipped for root
+}
 
-CLASSES = (
-    "BaseHTTPRequestHandler",
-    "HTTPServer",
-    "SimpleHTTPRequestHandler",
-    "ThreadingHTTPServer",
-)
+CLASSES = {
+    "BaseHTTPRequestHandler": hangup.BaseHTTPRequestHandler,
+    "CGIHTTPRequestHandler": CGIHTTPRequestHandler,  # None from Python 3.15 on
+    "HTTPServer": hangup.HTTPServer,
+    "SimpleHTTPRequestHandler": hangup.SimpleHTTPRequestHandler,
+    "ThreadingHTTPServer": hangup.ThreadingHTTPServer,
+}
 
 
 def load() -> types.ModuleType:
     """The interpreter's test module, on hangup's classes.  Raises ImportError where there is none."""
     module = importlib.import_module("test.test_httpservers")
-    for name in CLASSES:
+    for name, cls in CLASSES.items():
         if hasattr(module, name):
-            setattr(module, name, getattr(hangup, name))
+            setattr(module, name, cls)
     return module
 
 
@@ -54,9 +61,9 @@ def main() -> int:
     # The classes must be there before the module derives its handlers from them.
     import http.server
 
-    kept = {name: getattr(http.server, name) for name in CLASSES}
-    for name in CLASSES:
-        setattr(http.server, name, getattr(hangup, name))
+    kept = {name: getattr(http.server, name) for name in CLASSES if hasattr(http.server, name)}
+    for name in kept:
+        setattr(http.server, name, CLASSES[name])
     try:
         module = load()
     except ImportError as error:

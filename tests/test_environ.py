@@ -256,7 +256,7 @@ def test_a_body_of_any_length_is_taken_where_there_is_no_limit(serve_app: Any) -
 
     with serve_app(app).connect() as peer:
         assert peer.send(big).response()[0].status == 413
-    with serve_app(app, config=Config(max_body=0)).connect() as peer:
+    with serve_app(app, config=Config(max_body=0, body_ahead=0)).connect() as peer:
         assert peer.send(big).response()[1] == b"5000000000"
     with serve_app(tell, config=Config(max_body=0)).connect() as peer:
         seen = json.loads(peer.send(CHUNKED + b"\r\n" + chunks(b"hello")).response()[1])

@@ -18,7 +18,7 @@ from .access_log import FORMATS, claim
 from .config import Config
 from .exceptions import ConfigError
 from .probe.command import probe_command
-from .run import ScriptError, run_module, run_script
+from .run import ScriptError, run_code, run_module, run_script
 from .wsgiserver import (
     DEFAULT_THREADS,
     GRACE,
@@ -79,17 +79,24 @@ def demo(work: float) -> None:
 @main.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name, as for python -m.")
+@click.option("-m", "kind", flag_value="module", help="SCRIPT is a module's name, as for python -m.")
+@click.option("-c", "kind", flag_value="code", help="SCRIPT is Python code, as for python -c.")
 @click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def run(module: bool, script: str, args: tuple[str, ...]) -> None:  # noqa: FBT001
+def run(kind: str | None, script: str, args: tuple[str, ...]) -> None:
     """Run a program of http.server's on hangup, unchanged.
 
     SCRIPT finds hangup's classes where it imports http.server's, and so do xmlrpc.server,
-    wsgiref.simple_server, prometheus_client and whatever else it uses.
+    wsgiref.simple_server, prometheus_client and whatever else it uses; and so do the children that it
+    starts with the same interpreter, such as an autoreloader's.  It is a file, a directory or a zip
+    file with a __main__.py, or - for standard input.
+
+    One line on stderr says which server classes hangup serves, when they begin to, and one which it
+    doesn't.
     """
+    runners = {"module": run_module, "code": run_code, None: run_script}
     try:
-        sys.exit((run_module if module else run_script)(script, args))
+        sys.exit(runners[kind](script, args))
     except ScriptError as error:
         raise click.UsageError(str(error)) from None
 

@@ -318,6 +318,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         # A path that begins with two slashes would be taken for a host (CVE-2021-28861).
         path = request.target
         self.path: str = "/" + path.lstrip("/") if path.startswith("//") else path
+        if path[:1] != "/":
+            self.path = self._path_in(path)
         self.request_version: str = request.protocol
         self.requestline = f"{request.method} {path} {request.protocol}"
         modern = self.protocol_version >= "HTTP/1.1"
@@ -325,6 +327,10 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         if request.fields.expects_continue and modern:
             return self.handle_expect_100()
         return True
+
+    def _path_in(self, target: str) -> str:
+        """The ``path`` for a target that is none: as http.server has it, the target."""
+        return target
 
     def _check_answer(self, connection: "Connection", exchange: "Exchange") -> None:
         """Close the connection behind an answer that is none, or not as long as it said.

@@ -40,6 +40,10 @@ __all__ = ["HTTPServer", "TCPServer", "ThreadingHTTPServer"]
 
 _log = logging.getLogger("hangup")
 
+# Seconds after which a Ctrl-C is seen that came in the instant before serve_forever began to wait: for
+# a lock, that is, which then doesn't look again.
+SIGNAL_INTERVAL = 0.5
+
 _FORKING = getattr(socketserver, "ForkingMixIn", ())
 
 
@@ -216,7 +220,7 @@ class _OnEngine(socketserver.TCPServer):
             if serial_engine is not None:
                 serial_engine.serve_one(interval)
             else:
-                self._alarm.wait(interval)
+                self._alarm.wait(SIGNAL_INTERVAL if interval is None else interval)
             if serial_engine is not None and serial_engine.watch.forked:
                 return  # A child that a handler has forked serves nothing.
             if not self._stop:
