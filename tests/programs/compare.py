@@ -180,7 +180,9 @@ def programs(chosen: list[str], keep: Path) -> list[ProgramFound]:
             each = ProgramFound(
                 program.title, version(program), plain, ours, compare(program.title, plain, ours)
             )
-            print(f"{each.alike} alike; hangup's: {each.serves}; {time.monotonic() - began:.0f} s")
+            checks, worse, meant = each.counts
+            print(f"{checks} checks, {worse} differ, {meant} by design; hangup's: {each.serves}", end="")
+            print(f"; {time.monotonic() - began:.0f} s")
         except (NotServing, OSError, importlib.metadata.PackageNotFoundError) as error:
             each = ProgramFound(program.title, "", failed=f"{type(error).__name__}: {error}")
             print(each.failed)

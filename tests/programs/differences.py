@@ -37,15 +37,16 @@ class Difference:
         return f"{self.where}: {self.one!r} became {self.other!r}"
 
 
-RANGES = "hangup's file handler serves ranges (RFC 9110 §14)"
+FILES = "hangup's file handler has entity tags and ranges (RFC 9110 §8.8, §14)"
 UNREAD = "what a handler leaves unread of a body is discarded, not taken for the next request"
 NO_LENGTH = "a 204 has no Content-Length (RFC 9110 §8.6)"
 #: By the program's title and the place, both as fnmatch has them; the first that fits.
 MEANT: tuple[tuple[str, str, str], ...] = (
-    ("uploadserver", "*.accept-ranges", RANGES),
-    ("uploadserver", "Range.*", RANGES),
-    ("pelican*", "*.accept-ranges", RANGES),
-    ("pelican*", "Range.*", RANGES),
+    *(
+        (program, place, FILES)
+        for program in ("http.server*", "uploadserver", "RangeHTTPServer", "pelican*")
+        for place in ("*.accept-ranges", "*.etag", "Range.*")
+    ),
     ("wsgidav*", "*uploads[[]*[]].fields.content-length", NO_LENGTH),
     ("wsgidav*", "chunked upload.fields.content-length", NO_LENGTH),
     ("hg serve", "keep-alive, uploads*", UNREAD),

@@ -25,14 +25,15 @@ programs ARGS="--programs flask"` runs some and writes nothing.
 PROGRAMS = """
 ## Programs
 
-*alike*: of so many checks, statuses, header fields, bodies, exit statuses and effects are the same, or
-better with hangup: a response where there was none, or fewer tracebacks. *tracebacks*: what the
+*checks*: how many there are, and how many of them *differ*, in a status, a header field, a body, an exit
+status or an effect, or differ *by design*, as listed below. What is better with hangup (a response where
+there was none, fewer tracebacks) is no difference. *tracebacks*: what the
 disconnects leave in the output. *hangup's*: whether its server (the event loop) and its handler serve
 the program. A program that accepts its connections itself (`get_request`, `process_request` or
 `handle_request()` in a loop of its own) has the standard library's loop with hangup's handler.
 
-| program | version | alike | tracebacks: python | hangup run | hangup's |
-| --- | --- | ---: | ---: | ---: | --- |
+| program | version | checks | differ | by design | tracebacks: python | hangup run | hangup's |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |
 """
 SUITES = """
 ## Test suites
@@ -67,11 +68,20 @@ class ProgramFound:
         return bool(self.failed or self.worse or not served)
 
     @property
-    def alike(self) -> str:
+    def counts(self) -> tuple[int, int, int]:
+        """Checks: how many there are, how many differ, and how many differ as it is meant."""
         checks = [name for name in {**self.plain, **self.ours} if name not in NO_CHECK]
-        other = [each.where for each in self.differences if each.verdict is not Verdict.BETTER]
-        differ = [name for name in checks if any(where.startswith(name) for where in other)]
-        return f"{len(checks) - len(differ)} of {len(checks)}"
+
+        def differ(verdict: Verdict) -> set[str]:
+            places = [each.where for each in self.differences if each.verdict is verdict]
+            return {
+                name
+                for name in checks
+                if any(place == name or place.startswith((f"{name}.", f"{name}[")) for place in places)
+            }
+
+        worse = differ(Verdict.WORSE)
+        return len(checks), len(worse), len(differ(Verdict.MEANT) - worse)
 
     @property
     def serves(self) -> str:
@@ -84,11 +94,12 @@ class ProgramFound:
 
     def row(self) -> str:
         if self.failed:
-            return f"| {self.title} | {self.version} | {self.failed} | | | |"
+            return f"| {self.title} | {self.version} | {self.failed} | | | | | |"
         before, after = (
             found.get("tracebacks of disconnects", "?") for found in (self.plain, self.ours)
         )
-        return f"| {self.title} | {self.version} | {self.alike} | {before} | {after} | {self.serves} |"
+        cells = (self.title, self.version, *self.counts, before, after, self.serves)
+        return f"| {' | '.join(map(str, cells))} |"
 
 
 @dataclass(frozen=True, slots=True)
