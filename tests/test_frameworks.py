@@ -7,11 +7,15 @@ import logging
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
+import bottle
+import falcon
+import flask
 import pytest
 import requests
 
@@ -104,6 +108,102 @@ def test_a_view_stops_when_its_client_leaves(
     assert (record.outcome, record.status) == (Outcome.LEFT, 499)
     assert record.took < PATIENCE
     assert not [line for line in caplog.records if line.levelno >= logging.WARNING], "it is no error"
+
+
+LONG = b"Content-Length: 200000\r\n\r\n" + bytes(100_000)
+SHORT = b"Content-Length: 1000\r\n\r\n" + bytes(500)
+
+
+@pytest.mark.parametrize("body", [SHORT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("leave", ["fin", "rst"])
+@pytest.mark.parametrize("name", ["flask", "bottle", "django", "falcon"])
+def test_no_framework_prints_a_traceback_for_who_disconnects_in_an_upload(
+    serve_app: Any, name: str, leave: str, body: bytes, caplog: Any, capfd: Any
+) -> None:
+    """The short one is never started, since its body comes first; of the long one wsgi.errors hears."""
+    begun = threading.Semaphore(0)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        begun.release()
+        return READERS[name]()(environ, start_response)
+
+    serving = serve_app(app)
+    peer = serving.connect()
+    peer.send(b"POST /read HTTP/1.1\r\nHost: h\r\nContent-Type: application/octet-stream\r\n" + body)
+    if body is LONG:
+        assert begun.acquire(timeout=PATIENCE)
+    else:
+        until(lambda: any(c.body_is_coming for c in watched(serving)), "its body is coming")
+    getattr(peer, leave)()
+    record = serving.record()
+    assert (record.outcome, record.status) == (Outcome.LEFT, 499)
+    assert begun.acquire(blocking=False) is False
+    assert "Traceback" not in capfd.readouterr().err
+    told = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not [text for text in told if "disconnect" in text.lower()]
+
+
+def test_what_else_an_application_reports_is_printed(serve_app: Any, capfd: Any) -> None:
+    """Also of a request whose client has disconnected."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        assert environ["hangup.client"].wait(PATIENCE)
+        environ["wsgi.errors"].write("something else\n")
+        try:
+            environ["hangup.client"].raise_if_disconnected()
+        except OSError:
+            environ["wsgi.errors"].write(traceback.format_exc())
+        start_response("200 OK", [])
+        return [b""]
+
+    serving = serve_app(app)
+    serving.connect().get("/").fin()
+    serving.record()
+    assert capfd.readouterr().err == "something else\n"
+
+
+def watched(serving: Any) -> list[Any]:
+    entries = serving.server.engine.watch._entries
+    return [entry for entry in list(entries.values()) if hasattr(entry, "body_is_coming")]
+
+
+def reading_flask() -> Any:
+    app = flask.Flask("reader")
+    app.add_url_rule("/read", view_func=lambda: str(len(flask.request.get_data())), methods=["POST"])
+    return app
+
+
+def reading_bottle() -> Any:
+    app = bottle.Bottle()
+    app.route("/read", "POST", lambda: str(len(bottle.request.body.read())))
+    return app
+
+
+def reading_falcon() -> Any:
+    class Reader:
+        def on_post(self, request: Any, response: Any) -> None:
+            response.text = str(len(request.bounded_stream.read()))
+
+    app = falcon.App()
+    app.add_route("/read", Reader())
+    return app
+
+
+def reading_django() -> Any:
+    application = load("django_app")
+
+    def read(environ: dict[str, Any], start_response: Any) -> Any:
+        return application({**environ, "PATH_INFO": "/upload"}, start_response)
+
+    return read
+
+
+READERS = {
+    "flask": reading_flask,
+    "bottle": reading_bottle,
+    "django": reading_django,
+    "falcon": reading_falcon,
+}
 
 
 @pytest.mark.parametrize("leave", ["fin", "rst"])

@@ -256,7 +256,7 @@ class Incomplete(Exception):
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-EXTENSIONS = re.compile(rf"(?:;{TOKEN}(?:=(?:{TOKEN}|{QUOTED}))?)*")
+EXTENSIONS = re.compile(rf"(?:[ \t]*;[ \t]*{TOKEN}(?:[ \t]*=[ \t]*(?:{TOKEN}|{QUOTED}))?)*")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -275,7 +275,7 @@ class Reference:
       is the only one that is known, and not in a list with empty elements.
     - Only 100-continue may be expected (RFC 9110 §10.1.1).
 
-    - Chunk extensions have no white space, "bad" but to be parsed (§7.1.1: ``;a = b``).
+    - White space around ``;`` and ``=`` of chunk extensions is "bad", and parsed (§7.1.1: ``;a = b``).
 
     ``optional`` are messages that hangup, or llhttp beneath it, may refuse or not:
 
@@ -355,7 +355,7 @@ class Reference:
         size = -1
         while size:
             line = self.line()
-            match = re.fullmatch(r"([0-9A-Fa-f]+)(;.*)?", line)
+            match = re.fullmatch(r"([0-9A-Fa-f]+)([ \t]*;.*)?", line)
             if match is None or len(message.body) + (size := int(match[1], 16)) > 1 << 30:
                 raise Refused
             if not EXTENSIONS.fullmatch(match[2] or ""):
@@ -597,11 +597,13 @@ SIZE = mostly(
     one_of("{:x}", "{:X}", "0{:x}"), one_of("{}", "0x{:x}", "+{:x}", "{:x} ", " {:x}", "{:x}h", "")
 )
 EXTENSION = mostly(
-    one_of(b"", b"", b";a", b";a=b", b';a="b;\\""', b";a;b=c"),
+    one_of(b"", b"", b";a", b";a=b", b';a="b;\\""', b";a;b=c", b" ; a", b';\ta = "b" ;c', b"; a=b"),
     one_of(
         b";",
-        b" ;a",
-        b"; a",
+        b";a ",
+        b"; ;a",
+        b" a",
+        b";a b",
         b";a=",
         b';a="',
         b";a=\xff",
@@ -610,7 +612,6 @@ EXTENSION = mostly(
         b';a="\n"',
         b";;",
         b" ",
-        b"\t;a",
     ),
 )
 TRAILER = st.one_of(FIELD, one_of(b"X: y", b"Content-Length: 5", b"Transfer-Encoding: chunked"))

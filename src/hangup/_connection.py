@@ -182,8 +182,7 @@ class Connection(Remainder):
     def _note_events(self, flags: int) -> "Exchange | None":
         """What events say of the client; returns the request whose client is to be told."""
         how = self._error() if flags & GONE else None
-        if how is None and flags & GONE and self.exchange is not None and self._is_unix():
-            # close() on a unix socket hangs up both ways at once, and there is no RST to tell of it.
+        if how is None and flags & GONE and self.exchange is not None and self._is_reset_for_sure():
             how = Departure.RESET
         if how is not None:
             return self._note_left(how)
@@ -191,6 +190,15 @@ class Connection(Remainder):
             # No error is there when both sides have closed in peace, or a handler has taken it.
             return self._note_left(Departure.FIN)
         return None
+
+    def _is_reset_for_sure(self) -> bool:
+        """Of a connection that is hung up, and has no error: whether it was reset.
+
+        close() on a unix socket hangs up both ways at once, and there is no RST to tell of it.  Over TCP
+        both sides may have closed in peace; but if this one has not, another thread has met the error,
+        and is about to say so.
+        """
+        return self._is_unix() or not self.fin_sent
 
     def _flags_now(self) -> int:
         """What the socket says this moment.

@@ -72,6 +72,7 @@ class Ending(Receiver):
         "_unsettled",
         "closes_slowly",
         "deadline",
+        "fin_sent",
         "idle_since",
         "pending",
         "refusal",
@@ -91,6 +92,8 @@ class Ending(Receiver):
         self.refusal: BadRequest | None = None
         #: Does closing run code of the program's? Then the watch leaves it to a worker.
         self.closes_slowly = False
+        #: Whether we have closed our side: a hang-up may be two FINs in peace then, and is a reset else.
+        self.fin_sent = False
         # Bytes that may still be read and dropped of a request's body.
         self._budget = 0
         # While it lingers: until when what comes is read, and when something came last.
@@ -118,6 +121,7 @@ class Ending(Receiver):
             pass  # It is closed already: that is all that was asked for.
 
     def _shut_socket(self, how: int) -> None:
+        self.fin_sent = self.fin_sent or how != socket.SHUT_RD
         socket.socket.shutdown(self.sock, how)
 
     def abandon(self) -> None:
@@ -168,22 +172,22 @@ class Ending(Receiver):
         self._heard_at = self._queued_at = monotonic()
         self._linger_until = self._heard_at + self.config.linger_time
         self._queued = bytes_queued(self.sock)
-        if not self._linger(READABLE):
-            self.close()
-            return
-        with self.watch.lock:
-            news, self.pending = self.pending, 0
-            parked = self.watched or self.watch.register_locked(self)
-            if parked:
+        flags = READABLE
+        while self._linger(flags):
+            with self.watch.lock:
+                flags, self.pending = self.pending, 0
+                if flags & GONE:
+                    continue  # Both sides have closed, it may be: nobody would tell of that again.
+                if not (self.watched or self.watch.register_locked(self)):
+                    break
                 self.deadline = deadline = monotonic() + self.config.linger_timeout
                 self.state = State.LINGERING
-        if not parked:
-            self._settle(Outcome.ANSWERED)
-            self.close()
+            self.watch.expect(deadline)
+            if flags or not self._drained:
+                self.watch.look_at(self)
             return
-        self.watch.expect(deadline)
-        if news or not self._drained:
-            self.watch.look_at(self)
+        self._settle(Outcome.ANSWERED)  # if it can't be watched
+        self.close()
 
     def on_linger_deadline(self) -> None:
         """Nothing has ended it: see whether there is still somebody to wait for."""
@@ -262,10 +266,13 @@ class Ending(Receiver):
         if self._is_unix():
             return not self._unsettled
         unread = bytes_queued(self.sock) > 1  # Our own FIN counts as a byte.
-        if unread and self._is_over():
-            self._left(Departure.RESET)  # Whoever met the error did not say so.
+        if not (unread or self._unsettled):
             return True
-        return not (unread or self._unsettled)
+        if not self._is_over():
+            return False
+        if unread:
+            self._left(Departure.RESET)  # Whoever met the error did not say so.
+        return True
 
     def is_delivered(self, exchange: Exchange) -> bool:
         """Whether a response that was sent whole counts as delivered to a client that is gone.

@@ -1,6 +1,7 @@
 """A request's head as WSGI has it (PEP 3333, "environ Variables"; RFC 3875)."""
 
 import functools
+import logging
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from ._heads import Fields, Request
 from ._input import NO_INPUT
+from .client import reports_disconnect
 
 __all__ = ["environ_fields", "environ_of", "server_names"]
 
@@ -21,10 +23,19 @@ _NEVER = frozenset(("PROXY", "TRANSFER_ENCODING"))
 _LONG_NAME = 64
 
 
+_log = logging.getLogger("hangup")
+
+
 class _Errors:
-    """``wsgi.errors``: whatever is ``sys.stderr`` at the time; nothing, where a process has none."""
+    """``wsgi.errors``: whatever is ``sys.stderr`` at the time; nothing, where a process has none.
+
+    Frameworks report here what an application raises.  That a client has left is no error to report.
+    """
 
     def write(self, text: str) -> int:
+        if reports_disconnect(text):
+            _log.debug("an application reports a disconnect: %s", text)
+            return len(text)
         return len(text) if sys.stderr is None else sys.stderr.write(text)
 
     def writelines(self, lines: Any) -> None:

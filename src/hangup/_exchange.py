@@ -103,6 +103,11 @@ class Exchange:
             self.left_phase = Phase.WORKING
         set_current(self)
 
+    @property
+    def client_has_left(self) -> bool:
+        """Whether the client has left.  Any thread, after the start."""
+        return self._connection.peer.left_at is not None
+
     def after_fork(self) -> "Sender":
         """In a forked child, whose handler's request this is: the locks are nobody's; the connection."""
         global _making  # noqa: PLW0603

@@ -18,6 +18,7 @@ from ._line_writer import LineWriter
 from ._logs import protect
 from ._trouble import Trouble
 from .access_log import access_logger, common, offer
+from .client import reports_disconnect
 from .records import CLIENT_CLOSED_REQUEST, RequestRecord
 
 __all__ = ["ErrorStream", "access_sink", "log_to", "response_of", "shield"]
@@ -57,6 +58,9 @@ class ErrorStream:
         self._cfg = cfg
 
     def write(self, text: str) -> int:
+        if reports_disconnect(text):
+            logging.getLogger("hangup").debug("an application reports a disconnect: %s", text)
+            return len(text)
         wsgi.WSGIErrorsWrapper(self._cfg).write(text)
         return len(text)
 

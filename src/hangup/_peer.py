@@ -77,7 +77,7 @@ class Peer:
         """Something was noticed; ``leaves`` says whether it counts as leaving."""
         state = ClientState.EOF if reason is Departure.FIN else ClientState.GONE
         with _noting:
-            if reason is Departure.FIN:
+            if reason is Departure.FIN and self.state is not ClientState.GONE:
                 self.sent_fin = True
             if leaves and self.left_at is None:
                 self.left_at = monotonic()

@@ -224,6 +224,7 @@ class _MakesClient(Protocol):
         """The request's client, made of a blank one unless it is made already."""
 
 
+_TRACEBACK_NAMES = f"{ClientDisconnected.__module__}.{ClientDisconnected.__qualname__}"
 _current: contextvars.ContextVar[_HasClient] = contextvars.ContextVar("hangup request")
 #: Make an exchange the current one.
 set_current = _current.set
@@ -232,6 +233,15 @@ set_current = _current.set
 def find_request() -> Any:
     """The request that this code works for, or None outside of one."""
     return _current.get(None)
+
+
+def reports_disconnect(text: str) -> bool:
+    """Whether a text that is about to be logged is the traceback of the current request's disconnect.
+
+    A framework reports each exception that an application lets out, also that its client has left.
+    """
+    request = find_request() if _TRACEBACK_NAMES in text else None
+    return request is not None and request.client_has_left
 
 
 def find_client() -> Client | None:
