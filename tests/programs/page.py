@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from differences import FACTS, SECONDS, Difference, Verdict
+from suites import KNOWN
 
 #: What stands in a program's results and is no check.
 NO_CHECK = (*FACTS, *SECONDS)
@@ -116,12 +117,22 @@ class SuiteFound:
 
     @property
     def worse(self) -> list[str]:
+        """The tests that pass, but not with hangup, and nobody knows why."""
+        return [name for name in self.lost if not self.reason(name)]
+
+    @property
+    def lost(self) -> list[str]:
         """The tests that pass, but not with hangup."""
         return [
             name
             for name, outcome in self.plain.items()
             if outcome == "passed" and self.ours.get(name) != "passed"
         ]
+
+    @staticmethod
+    def reason(name: str) -> str:
+        """Why a test can't pass; "" if that isn't known."""
+        return next((why for test, why in KNOWN.items() if name.endswith(test)), "")
 
     def row(self) -> str:
         if self.failed:
@@ -131,8 +142,11 @@ class SuiteFound:
             for found in (self.plain, self.ours)
             for outcome in ("passed", "failed")
         ]
-        names = ", ".join(f"`{name.rpartition('::')[2]}`" for name in self.worse) or "none"
-        return f"| {self.title} | {self.version} | {' | '.join(counts)} | {names} |"
+        names = "; ".join(
+            f"`{name.rpartition('::')[2]}`" + (f": {why}" if (why := self.reason(name)) else "")
+            for name in self.lost
+        )
+        return f"| {self.title} | {self.version} | {' | '.join(counts)} | {names or 'none'} |"
 
 
 def lines_of_differences(found: list[ProgramFound]) -> list[str]:
