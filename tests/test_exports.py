@@ -60,6 +60,7 @@ ORDER = [
     "cancelling",
     "_heads",
     "_chunks",
+    "_path_heads",
     "_wire",
     "_proxy_protocol",
     "_plain_answer",

@@ -1,8 +1,10 @@
 """What RFC 9110 and RFC 9112 ask of a server, where no other test holds it: see docs/http.md."""
 
 import re
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, answer, until
+from conftest import PATIENCE, Peer, answer, until
 from hangup import Config, Outcome
 from test_corpus import CORPUS
 
@@ -524,3 +526,48 @@ def test_the_table_of_rules_names_tests_that_are_there() -> None:
                 assert list((CORPUS / kinds[kind]).glob(f"{pattern}.txt")), name
             else:
                 assert name in functions, name
+
+
+def test_on_a_unix_socket_the_host_may_be_its_path(serve_on_path: str) -> None:
+    """http.client, and all that is built on it, send what they were told to connect to."""
+    path = serve_on_path
+    with Peer(path) as peer:
+        for host in (path, "/%2e/x.sock:80", "a.example", "", "%2Ftmp%2Fx.sock"):
+            response, body = peer.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).response()
+            assert (response.status, body.decode()) == (200, host)
+        response, _ = peer.send(b"GET / HTTP/1.1\r\nHost: /a b\r\n\r\n").response()
+        assert response.status == 400
+    with Peer(path) as peer:
+        twice = f"GET / HTTP/1.1\r\nHost: {path}\r\nHost: {path}\r\n\r\n".encode()
+        assert peer.send(twice).response()[0].status == 400
+
+
+def test_over_tcp_a_path_is_no_host(start: Any) -> None:
+    with start().connect() as peer:
+        request = b"GET / HTTP/1.1\r\nHost: /tmp/x.sock\r\n\r\n"
+        assert peer.send(request).response()[0].status == 400
+
+
+@pytest.fixture(params=["handler", "wsgi"])
+def serve_on_path(request: pytest.FixtureRequest, serve: Any, tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "x.sock")
+
+    class Server(hangup.ThreadingHTTPServer):
+        address_family = socket.AF_UNIX
+
+    class TellsHost(hangup.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            answer(self, self.headers["Host"].encode())
+
+    def tell_host(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["HTTP_HOST"].encode()]
+
+    if request.param == "handler":
+        serve(TellsHost, Server, address=path)
+        yield path
+    else:
+        with hangup.WSGIServer(tell_host, unix=path, access_log="off"):
+            yield path

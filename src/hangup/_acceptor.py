@@ -33,6 +33,8 @@ class Acceptor:
         if context_of is not None:
             self._socket = TLSClientSocket
             self.make = functools.partial(_over_tls, context_of)
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            self.make = functools.partial(_on_path, self.make)
 
     def accept(self) -> tuple[ClientSocket, Any]:
         """One connection's socket, and the client's address.  Raises :exc:`OSError`."""
@@ -41,6 +43,14 @@ class Acceptor:
         if socket.getdefaulttimeout() is not None:
             socket.socket.settimeout(sock, None)  # or reading would wait, where it must not
         return sock, address
+
+
+def _on_path(
+    make: "Callable[..., Connection]", sock: ClientSocket, address: Any, watch: Any, *, raw: bool = False
+) -> Connection:
+    connection = make(sock, address, watch, raw=raw)
+    connection.wire.take_paths()
+    return connection
 
 
 def _over_tls(

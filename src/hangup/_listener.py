@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._connection import Connection
     from ._watch import Watch
 
-__all__ = ["Accept", "Listener", "raise_descriptor_limit", "room"]
+__all__ = ["ACCEPT_AT_ONCE", "Accept", "Listener", "raise_descriptor_limit", "room"]
 
 _log = logging.getLogger("hangup")
 
@@ -47,7 +47,9 @@ Accept = Callable[["Watch"], "Connection | None"]
 class Listener:
     """A listening socket, and how to take connections from it.  The watching thread's alone."""
 
-    def __init__(self, sock: socket.socket, accept: Accept, watch: "Watch") -> None:
+    def __init__(
+        self, sock: socket.socket, accept: Accept, watch: "Watch", most: int = ACCEPT_AT_ONCE
+    ) -> None:
         self.sock = sock
         self.deadline = math.inf
         self._accept = accept
@@ -56,6 +58,9 @@ class Listener:
         self._looked_at = 0.0
         self._warned_at = -math.inf
         self._suspended = False
+        self._most = most
+        #: Whether a connection is one for the server; set before the threads start.
+        self.wanted: Callable[[Connection], bool] = lambda _connection: True
         #: How many connections had gone when it paused.
         self.gone_before = 0
 
@@ -64,7 +69,7 @@ class Listener:
         now = monotonic()
         busy = now - self._looked_at < ACCEPT_BUSY
         self._looked_at = now
-        self._at_once = min(self._at_once * 2, ACCEPT_AT_ONCE) if busy else 1
+        self._at_once = min(self._at_once * 2, self._most) if busy else 1
         self.accept(self._at_once)
         return False
 
@@ -89,8 +94,12 @@ class Listener:
                     self._pause(error, gone)
                 # Anything else befell that one connection, before it was accepted.
                 break
-            if connection is not None:
+            if connection is None:
+                continue
+            if self.wanted(connection):
                 watch.add(connection)
+            else:
+                connection.close()
 
     def _pause(self, why: object, gone: int) -> None:
         """The kernel's backlog keeps the rest, until a connection closes or a descriptor may be free."""
@@ -123,7 +132,7 @@ class Listener:
         self._suspended = False
         if self not in self._watch.paused:
             self._watch.poller.add_listener(self.sock)
-            self.accept(ACCEPT_AT_ONCE)
+            self.accept(self._most)
 
 
 def raise_descriptor_limit() -> None:

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._workers import SerialWorkers
 
@@ -43,7 +43,14 @@ class _Task:
 class Steps:
     """An engine for :meth:`take`, which one thread at a time calls.
 
-    ``engine`` is a serial one, which this starts.
+    ``engine`` is a serial one, which this starts.  Its event loop accepts one connection after another
+    during a call, until a request is at hand.  A request that comes between two calls, over a connection
+    that was accepted before, makes the listening socket ready: by a connection to it that says nothing,
+    for the program may wait for that socket, and knows of no other.
+
+    ``_taking`` is the caller's to write.  The event loop looks at it when a request has come; the
+    caller, when it has cleared it, looks whether one has.  Of ``_knocks`` only single operations are
+    used.
     """
 
     def __init__(self, engine: "Server", sock: socket.socket) -> None:
@@ -53,20 +60,60 @@ class Steps:
         self._watch = engine.watch
         self._sock = sock
         self._started: list[threading.Thread] = []
-        engine.listen(sock)
+        self._taking = False
+        # Connections of our own, by their address.
+        self._knocks: dict[Any, socket.socket] = {}
+        engine.listen(sock, one_at_a_time=True)
+        self._watch.filter_accepted(self._is_wanted)
         self._watch.suspend_listeners()
+        self._workers.on_waiting = self._request_waits
         engine.start()
 
     def take(self, timeout: float | None) -> "Connection | None":
         """Accept connections until a request is at hand; None if none is within ``timeout`` seconds."""
-        hurried = timeout is not None and timeout < _FIRST_REQUEST and not self._workers.waiting
+        if (connection := self._workers.take(0)) is not None:
+            return connection
+        hurried = timeout is not None and timeout < _FIRST_REQUEST
         if hurried and select.select([self._sock], [], [], timeout)[0]:
             timeout = _FIRST_REQUEST
+        self._taking = True
         self._run(self._watch.resume_listeners)
         try:
             return self._workers.take(timeout)
         finally:
             self._run(self._watch.suspend_listeners)
+            self._taking = False
+            if self._workers.waiting:
+                self._knock()
+
+    def _request_waits(self) -> None:
+        """Called by the event loop's thread."""
+        if self._taking:
+            self._watch.suspend_listeners()  # The next connection is for the next call.
+        else:
+            self._knock()
+
+    def _knock(self) -> None:
+        if self._sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return  # Such a connection could not be told from a client's.
+        sock = socket.socket(self._sock.family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect_ex(self._sock.getsockname())
+            self._knocks[sock.getsockname()] = sock
+        except OSError:
+            sock.close()  # It can't be reached from here: whoever waits for its socket waits on.
+
+    def _is_wanted(self, connection: "Connection") -> bool:
+        knock = self._knocks.pop(connection.address, None)
+        if knock is not None:
+            knock.close()
+        return knock is None
+
+    def close(self) -> None:
+        """After the engine has ended."""
+        while self._knocks:
+            self._knocks.popitem()[1].close()
 
     def _run(self, what: Callable[[], object]) -> None:
         task = _Task(what)
@@ -86,6 +133,6 @@ class Steps:
         thread.start()
 
     def join(self) -> None:
-        """Wait for the threads."""
+        """Wait for the threads that :meth:`serve_in_thread` has started."""
         for thread in self._started:
             thread.join()

@@ -17,7 +17,7 @@ from ._connection import Connection
 from ._ending import Ending, State
 from ._exchange import Exchange
 from ._heads import Heads
-from ._listener import Accept, Listener, room
+from ._listener import ACCEPT_AT_ONCE, Accept, Listener, room
 from ._poller import READABLE, InertPoller, Poller, is_established
 from ._trouble import Trouble
 from .config import Config
@@ -275,9 +275,14 @@ class Watch:
         for listener in self._listeners:
             listener.resume()
 
-    def listen(self, sock: socket.socket, accept: Accept) -> None:
+    def filter_accepted(self, wanted: Callable[[Connection], bool]) -> None:
+        """Close what is accepted and not ``wanted``.  Before the first ``next``."""
+        for listener in self._listeners:
+            listener.wanted = wanted
+
+    def listen(self, sock: socket.socket, accept: Accept, *, one_at_a_time: bool = False) -> None:
         """Accept connections.  Before the first ``next``."""
-        listener = Listener(sock, accept, self)
+        listener = Listener(sock, accept, self, 1 if one_at_a_time else ACCEPT_AT_ONCE)
         self._listeners.append(listener)
         self._entries[sock.fileno()] = listener
         self.poller.add_listener(sock)

@@ -13,6 +13,7 @@ import re
 
 from ._chunks import Chunks, body_too_long
 from ._heads import CHUNKED, Heads, Request
+from ._path_heads import PathHeads
 from .config import Config, size_limit
 from .exceptions import BadRequest
 
@@ -31,7 +32,7 @@ class Wire:
 
     def __init__(self, config: Config, heads: Heads | None = None) -> None:
         self._config = config
-        self._heads = heads or Heads(config)
+        self._heads: Heads | PathHeads = heads or Heads(config)
         #: The bytes that have come and have not been asked for. To be looked at, not changed.
         self.buffer = b""
         #: Whether the current request's body has been read to its end.
@@ -39,6 +40,10 @@ class Wire:
         self._searched = 0  # No head ends before this position of the buffer.
         self._remaining = 0  # Bytes of a body with a length that are still to be read.
         self._chunks: Chunks | None = None
+
+    def take_paths(self) -> None:
+        """This client's Host may be the path of the socket that it came by."""
+        self._heads = PathHeads(self._heads)
 
     # -- bytes in
 

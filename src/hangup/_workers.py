@@ -379,12 +379,15 @@ class SerialWorkers(Workers):
     ) -> None:
         super().__init__(watch, serve, 0, name)
         self._arrived = threading.Semaphore(0)
+        #: Called by the leading thread when a request waits.
+        self.on_waiting: Callable[[], None] = lambda: None
 
     def _promote(self, _me: _Worker, connection: Connection) -> bool:
         self._watch.register(connection)
         with self._lock:
             waits = self._wait_locked(connection)
         if waits:
+            self.on_waiting()
             self._arrived.release()
         else:
             connection.turn_away()

@@ -370,7 +370,9 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         connection.exchange.reason = refusal.reason
         connection.keep_open = False
         self.command = "HEAD" if connection.exchange.is_for_head else ""
-        self.path = self.requestline = ""
+        request = connection.exchange.request
+        self.path = request.target
+        self.requestline = f"{request.method} {request.target} {request.protocol}".strip()
         self.request_version = self.protocol_version
         self.close_connection = True
         self.send_error(refusal.status, refusal.reason)
@@ -523,7 +525,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
                 self._length_line = line
 
     def flush_headers(self) -> None:
-        line = self._length_line if self._own_flush else None
+        own = self._own_flush or "flush_headers" in self.__dict__
+        line = self._length_line if own else None
         if line is not None and line not in self._headers_buffer:
             self._recount()
             if type(self.wfile) is AnswerStream and self.wfile.room >= 0:

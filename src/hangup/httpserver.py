@@ -214,6 +214,7 @@ class _OnEngine(socketserver.TCPServer):
         while (connection := steps.take(0)) is not None:
             steps.serve_in_thread(connection, daemon=True)
         self._ended.append(steps.engine)
+        steps.close()
 
     def _loop(self, serial_engine: Server | None, interval: float | None) -> None:
         while not self._stop:
@@ -260,8 +261,10 @@ class _OnEngine(socketserver.TCPServer):
         )
         for engine in engines:
             engine.close(wait=wait)
-        if steps is not None and wait:
-            steps.join()
+        if steps is not None:
+            steps.close()
+            if wait:
+                steps.join()
         super().server_close()
 
     # -- one request, for loops that are not the engine's

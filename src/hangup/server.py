@@ -115,10 +115,13 @@ class Server:
         self.workers = kind(watch, self.serve, config.max_threads, name)
         watch.pacer = Pacer(self.workers.look, f"{name}-pacer")
 
-    def listen(self, sock: socket.socket) -> None:
-        """Accept connections from a bound, listening socket.  Before :meth:`start`."""
+    def listen(self, sock: socket.socket, *, one_at_a_time: bool = False) -> None:
+        """Accept connections from a bound, listening socket.  Before :meth:`start`.
+
+        ``one_at_a_time`` says not to accept several in one go.
+        """
         tune_listener(sock, self.watch.config)
-        self.watch.listen(sock, self._door.acceptor(sock))
+        self.watch.listen(sock, self._door.acceptor(sock), one_at_a_time=one_at_a_time)
 
     def start(self) -> None:
         """Start the threads."""

@@ -1,0 +1,40 @@
+"""Request heads on a unix socket, whose clients may have a path where others have a host.
+
+:mod:`http.client` and all that is built on it send what they were told to connect to, and that is the
+socket's path.  By RFC 9110 §7.2 that is no Host; but there is nobody else on such a connection whom it
+could mislead, and no other value that the client could have sent.
+"""
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._heads import Heads, Request
+
+__all__ = ["PathHeads"]
+
+_HOST = re.compile(rb"(?i)\r\nhost:[ \t]*(/[\x21-\x7e]*)[ \t]*(?=\r\n)")
+
+
+class PathHeads:
+    """:class:`~hangup._heads.Heads` that take a path for a Host.  Shared as they are."""
+
+    def __init__(self, heads: "Heads | PathHeads") -> None:
+        self._heads = heads
+        self.check_beginning: Callable[[bytes, int], None] = heads.check_beginning
+
+    def parse(self, head: bytes) -> "Request":
+        """See :meth:`Heads.parse`."""
+        match = _HOST.search(head)
+        if match is None:
+            return self._heads.parse(head)
+        request = self._heads.parse(head[: match.start(1)] + b"localhost" + head[match.end(1) :])
+        path = match[1].decode("ascii")
+        items = tuple(
+            (name, path if name.lower() == "host" else value) for name, value in request.fields.items
+        )
+        fields = dataclasses.replace(request.fields, items=items, seen_by=None)
+        return type(request)(head, request.method, request.target, request.protocol, fields)
