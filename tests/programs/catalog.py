@@ -312,7 +312,7 @@ PROGRAMS = (
         client=clients.git,
         volatile=(
             r"\d+ (seconds|minutes|hours|days|weeks|months|years)( ago)?",
-            r"a (minute|moment) ago",
+            r"a (second|minute|moment) ago",
             r"just now|now",
             r"[0-9a-f]{7,40}",
         ),

@@ -20,7 +20,7 @@ twenty clients disconnect at each point of a request, by FIN and by RST. A file 
 changed where it reloads itself. Ctrl-C and SIGTERM come while a client is connected, and the program
 is started again on its port at once.
 
-`make programs` does it again, in ten minutes, and writes this page ({python}, {system}); `make
+`make programs` does it again, in a quarter of an hour, and writes this page ({python}, {system}); `make
 programs ARGS="--programs flask"` runs some and writes nothing.
 """
 PROGRAMS = """
@@ -28,10 +28,10 @@ PROGRAMS = """
 
 *checks*: how many there are, and how many of them *differ*, in a status, a header field, a body, an exit
 status or an effect, or differ *by design*, as listed below. What is better with hangup (a response where
-there was none, fewer tracebacks) is no difference. *tracebacks*: what the
-disconnects leave in the output. *hangup's*: whether its server (the event loop) and its handler serve
-the program. A program that accepts its connections itself (`get_request`, `process_request` or
-`handle_request()` in a loop of its own) has the standard library's loop with hangup's handler.
+there was none, fewer tracebacks) is no difference. *tracebacks*: what the disconnects leave in the
+output. *hangup's*: whether its server (the event loop) and its handler serve the program. A program that
+accepts its connections itself (`get_request`, `process_request` or `handle_request()` in a loop of its
+own) has the standard library's loop with hangup's handler.
 
 | program | version | checks | differ | by design | tracebacks: python | hangup run | hangup's |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |
@@ -157,7 +157,7 @@ def lines_of_differences(found: list[ProgramFound]) -> list[str]:
             if each.verdict is Verdict.MEANT:
                 meant.setdefault(each.reason, {})[program.title] = None
     lines = ["\n## What differs\n"]
-    lines += [f"- {reason}: {', '.join(programs)}." for reason, programs in meant.items()]
+    lines += [f"- {reason}: {'; '.join(programs)}." for reason, programs in meant.items()]
     for program in found:
         lines += [
             f"- **{program.title}**: {each.where}: `{each.one}` became `{each.other}`".replace("\n", " ")
