@@ -121,6 +121,15 @@ class Answer:
             self._framing in (0, _NO_BODY) and not self._exchange.cut_short and not connection.left_over
         )
 
+    @property
+    def is_complete(self) -> bool:
+        """The application has returned: whether it has given all of it, as far as can be told.
+
+        Where the connection's end is the body's, an application that was told of a disconnect may have
+        stopped for that.
+        """
+        return self._framing != _UNTIL_CLOSE or not self._exchange.may_have_stopped
+
     # -- what the application calls
 
     def start_response(

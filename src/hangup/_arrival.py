@@ -81,8 +81,8 @@ class Arrival(Ending):
 
     def _is_whole(self, request: Request) -> bool:
         """Whether so much has come of the body that the request can begin; else it comes first."""
-        if self.blocking or request.fields.expects_continue:
-            return True
+        if self.blocking or request.fields.expects_continue or self in self.watch.waiting:
+            return True  # Its thread waits for the request, and may as well read its body.
         self._coming = request  # Its record tells of it, should its body be refused.
         self._coming_since = monotonic()
         if not self.wire.body_at_hand(self.config.body_ahead):

@@ -7,11 +7,14 @@ runs none, and none waits for another: :class:`Callbacks` always has a thread to
 import contextvars
 import enum
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from ._fork import end_process
 
 if TYPE_CHECKING:
     from ._interrupt import Interruption
@@ -180,15 +183,21 @@ class Registration:
             self._stage = _Stage.RUNNING
             self._runner = threading.get_ident()
         callback, args = self._call
+        process, failure = os.getpid(), None
         try:
             self._context.run(callback, *args)
-        except BaseException:
-            _log.exception("a callback failed: %r", callback)
+        except BaseException as error:
+            failure = error
+            if os.getpid() == process or not isinstance(error, SystemExit):
+                _log.exception("a callback failed: %r", callback)
         finally:
+            if os.getpid() != process:
+                end_process(failure)  # A child that it has forked: what would follow is the parent's.
             with self._registry.lock:
-                self._end_locked()
+                self.end_locked()
 
-    def _end_locked(self) -> None:
+    def end_locked(self) -> None:
+        """It has run, or will not."""
         self._stage = _Stage.OVER
         self._registry.forget_locked(self)
         if self._waiter is not None:
@@ -214,7 +223,7 @@ class Registration:
     def _unregister(self) -> None:
         with self._registry.lock:
             if self._stage is _Stage.REGISTERED:
-                self._end_locked()
+                self.end_locked()
                 return
         self.run()
         with self._registry.lock:

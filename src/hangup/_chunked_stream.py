@@ -22,7 +22,10 @@ _NAME = "transfer-encoding"
 
 
 class ChunkedStream(RequestStream):
-    """The body of a request that came in chunks.  Used by the thread that handles it."""
+    """The body of a request that came in chunks, or that may be followed by one.
+
+    Used by the thread that handles it.
+    """
 
     def __init__(self, more: Callable[[], bytes], first: bytes = b"", fd: int = -1) -> None:
         super().__init__(more, first, fd)
@@ -34,7 +37,7 @@ class ChunkedStream(RequestStream):
     def continue_with(self, more: Callable[[], bytes], first: bytes = b"") -> None:
         super().continue_with(more, first)
         self._body = more
-        self._framed = False
+        self._framed = self.known_to_be_chunked = False
 
     def _choose(self) -> None:
         """Before something is read by line or size: in chunks, if its reader knows of them."""
@@ -97,6 +100,7 @@ def _watching(cls: type) -> type:
         names[name] = _by_name(getattr(cls, name))
     for name in _ALL:
         names[name] = _of_all(getattr(cls, name))
+    names["__reduce_ex__"] = _reduce
     return type(cls.__name__, (cls,), names)
 
 
@@ -107,6 +111,17 @@ def _by_name(method: Any) -> Any:
         return method(self, name, *args, **options)
 
     return look
+
+
+def _reduce(self: Any, _protocol: Any) -> Any:
+    """A copy, or what is pickled, is of the program's class; whoever has it may see all of it."""
+    self.stream_of_body.known_to_be_chunked = True
+    state = {name: value for name, value in self.__dict__.items() if name != "stream_of_body"}
+    return _new, (type(self).__base__,), state
+
+
+def _new(cls: Any) -> Any:
+    return cls.__new__(cls)
 
 
 def _of_all(method: Any) -> Any:

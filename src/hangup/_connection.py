@@ -18,11 +18,11 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._ending import State, has_begun
+from ._ending import MUCH, State, has_begun
 from ._exchange import Exchange
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
-from ._poller import EOF, GONE, READABLE
+from ._poller import EOF, GONE, READABLE, bytes_queued
 from ._receiver import HEAD_SIZE
 from ._remainder import Remainder
 from ._sender import DONTWAIT
@@ -218,6 +218,8 @@ class Connection(Remainder):
         if self.state is State.LINGERING:
             self._settle(Outcome.ANSWERED)
             self.retire()
+        elif self._unfinished() is None:
+            self.retire()
         else:
             self._end_idle()
 
@@ -247,10 +249,18 @@ class Connection(Remainder):
     def _end_idle(self) -> None:
         exchange = self._unfinished()
         if exchange is None:
-            self.retire()
+            self.close_gently()
         else:
             # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
             self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
+
+    def close_gently(self) -> None:
+        """Close an idle connection; what its client has yet to read of the last response goes out."""
+        if bytes_queued(self.sock):
+            self.state = _HANDLED  # by the watch itself
+            self.finish()
+        else:
+            self.retire()
 
     def turn_away(self) -> None:
         """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""
@@ -261,6 +271,13 @@ class Connection(Remainder):
     def _answer_at_once(
         self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
     ) -> None:
+        self._send_at_once(exchange, outcome, status, reason, *fields)
+        self.state = State.HANDLED
+        self.finish()
+
+    def _send_at_once(
+        self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
+    ) -> None:
         head, body = plain_answer(status, reason, *fields)
         exchange.status, exchange.reason = status, reason
         exchange.head_out = len(head)
@@ -269,8 +286,6 @@ class Connection(Remainder):
         except OSError:
             pass  # It does not listen.
         self._tell(exchange, outcome)
-        self.state = State.HANDLED
-        self.finish()
 
     def prepare(self) -> bool:
         """What a worker has to do for a connection without a request: here, to close it.
@@ -295,6 +310,7 @@ class Connection(Remainder):
         """
         self.give_back_stream()
         deadline = monotonic() + self.idle_timeout
+        begun = False
         watch = self.watch
         if watch.forked:
             return False  # The next request is the parent's.
@@ -307,13 +323,27 @@ class Connection(Remainder):
                 if self.advance():
                     return True
                 if had_left or not self.keep_open or watch.draining:
-                    return False
+                    break
+                if not begun and has_begun(self.wire.buffer):
+                    begun, deadline = True, monotonic() + self.config.head_timeout
                 left = max(0.0, deadline - monotonic())
                 open_still = self.peer.state is ClientState.OPEN
                 if open_still and not self._wait_readable(left):
-                    return False
+                    self._time_out()
+                    break
         finally:
-            del watch.waiting[self]
+            with watch.lock:
+                del watch.waiting[self]
+        if self.peer.state is not ClientState.OPEN:
+            self._tell_of_unfinished()
+        return False
+
+    def _time_out(self) -> None:
+        """408 for a request that has begun to come, and did not come whole in time."""
+        exchange = self._unfinished()
+        if exchange is not None:
+            self.keep_open = False
+            self._send_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
 
     def cut_off(self) -> None:
         """The server waits for this request no longer.  Any thread.
@@ -327,12 +357,19 @@ class Connection(Remainder):
             pass  # It is closed already.
 
     def stop_waiting(self) -> None:
-        """Have a thread that is in :meth:`wait_for_next_request` return.  Any thread."""
-        try:
-            # Only its waiting side: what it has sent is not touched.
-            socket.socket.shutdown(self.sock, socket.SHUT_RD)
-        except OSError:
-            pass  # It is closed already.
+        """Have a thread that is in :meth:`wait_for_next_request` return, unless a request comes.
+
+        Any thread.  With ``watch.lock``, as the thread may be done with waiting just now, and this would
+        end what it reads next.
+        """
+        with self.watch.lock:
+            if self not in self.watch.waiting or self.has_news():
+                return
+            try:
+                # Only its waiting side: what it has sent is not touched.
+                socket.socket.shutdown(self.sock, socket.SHUT_RD)
+            except OSError:
+                pass  # It is closed already.
 
     def end_exchange(self, *, keep_open: bool, whole: bool = False) -> None:
         """The handler has answered: tell of it, once.
@@ -354,6 +391,8 @@ class Connection(Remainder):
             return
         exchange.ended_at = self.idle_since = monotonic()
         exchange.blank_client = None
+        if exchange.out > MUCH:
+            self.sent_much = True
         if exchange.known_client is not None:
             exchange.known_client.end()
         request = self.request
@@ -370,11 +409,14 @@ class Connection(Remainder):
 
     def _end_of_one_that_left(self, exchange: Exchange, *, whole: bool) -> None:
         exchange.thread = threading.current_thread().name
+        if not whole and exchange.outcome is Outcome.ANSWERED:
+            # Its handler gave up the rest. That its client has acknowledged what there is says nothing.
+            exchange.outcome = Outcome.LEFT
         if not exchange.answer_began:
             self._tell(exchange, Outcome.LEFT)
         elif self.peer.state is ClientState.EOF:
             self._unsettled = [*(self._unsettled or ()), exchange]
-        elif whole and self.is_delivered(exchange):
+        elif self.is_delivered(exchange):
             self._tell(exchange, exchange.outcome)
         else:
             self._tell(exchange, Outcome.LEFT)

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from ._watch import Watch
     from .exceptions import BadRequest
 
-__all__ = ["ABORT", "Ending", "State", "has_begun"]
+__all__ = ["ABORT", "MUCH", "Ending", "State", "has_begun"]
 
 # Bytes that a lingering close reads and drops before others have their turn.
 DROPPED_AT_ONCE = 1024 * 1024
 # Where they go. All connections share it: nobody reads it.
 _dropped = bytearray(256 * 1024)
+# Bytes of a response that a client has soon, whatever comes: its connection is closed without a look at
+# what the kernel has of it.
+MUCH = 16384
 # Bytes that a client may have read and not acknowledged: it does so at every other segment, and the
 # loopback's have 64 KiB (RFC 9293 §3.8.6.3).
 UNACKNOWLEDGED = 2 * 65536
@@ -76,6 +79,7 @@ class Ending(Receiver):
         "idle_since",
         "pending",
         "refusal",
+        "sent_much",
         "state",
     )
 
@@ -88,6 +92,8 @@ class Ending(Receiver):
         #: When its last answer ended, or when it was opened.
         self.idle_since = monotonic()
         self.deadline = self.idle_since + self.config.head_timeout
+        #: Whether the kernel may have a good part of a response when we close.
+        self.sent_much = False
         #: Why the request at hand is refused; more of it may be on its way.
         self.refusal: BadRequest | None = None
         #: Does closing run code of the program's? Then the watch leaves it to a worker.
@@ -108,8 +114,14 @@ class Ending(Receiver):
         self.keep_open = False
 
     def hang_up(self) -> None:
-        """The handler closed the socket: the client sees the end now, the descriptor follows."""
-        self.shut(socket.SHUT_RDWR)
+        """The handler closed the socket: the client sees the end now, the descriptor follows.
+
+        In a forked child the descriptor is all that is closed: the connection is the parent's.
+        """
+        if self.watch.forked:
+            self.sock.close_descriptor()
+        else:
+            self.shut(socket.SHUT_RDWR)
 
     def shut(self, how: int) -> None:
         """Close one direction, or both."""
@@ -154,7 +166,8 @@ class Ending(Receiver):
             self._receive_available()  # Its handler counted for itself: is there anything left?
         unread = self.pending or not self._drained or self.wire.buffer or not self.wire.body_ended
         # Who was refused in the middle of a head may be sending still.
-        if unread or self._unsettled or self.refusal or bytes_queued(self.sock):
+        much = self.sent_much and bytes_queued(self.sock)
+        if unread or self._unsettled or self.refusal or much:
             self._begin_to_linger()
         else:
             self.close()

@@ -108,13 +108,16 @@ class Exchange:
         """Whether the client has left.  Any thread, after the start."""
         return self._connection.peer.left_at is not None
 
-    def after_fork(self) -> "Sender":
-        """In a forked child, whose handler's request this is: the locks are nobody's; the connection."""
+    def after_fork(self) -> "Sender | None":
+        """In a forked child, whose handler's request this is: the locks are nobody's.
+
+        Returns its connection; None if the request has ended, and the connection serves another one.
+        """
         global _making  # noqa: PLW0603
         _making = threading.Lock()
         if self.known_client is not None:
-            self.known_client.lock = threading.Lock()
-        return self._connection
+            self.known_client.after_fork()
+        return None if self.ended_at else self._connection
 
     @property
     def client(self) -> Client:
@@ -171,6 +174,22 @@ class Exchange:
             if line.startswith(b"HTTP/1.") and line[9:12].isdigit():
                 self.status = int(line[9:12])
         self.out += count
+
+    @property
+    def may_have_stopped(self) -> bool:
+        """Whether a handler may have given up its response because it was told of a disconnect.
+
+        Asked where nothing else says whether the response is whole: a stream that ends with its
+        connection may have ended for that.  Not so where FIN came with the request, from a client that
+        has closed its sending side and reads on.
+        """
+        client = self.known_client
+        left_at = None if client is None else client.disconnected_at
+        return (
+            left_at is not None
+            and left_at > self.started_at
+            and self.status != HTTPStatus.SWITCHING_PROTOCOLS
+        )
 
     @property
     def is_for_head(self) -> bool:

@@ -12,21 +12,36 @@ Nothing of this concerns programs that are started (:mod:`subprocess`): descript
 """
 
 import os
+import socket
 import sys
 import weakref
 from typing import NoReturn, Protocol
 
-__all__ = ["end_process", "watch_forks"]
+__all__ = ["PrivateSocket", "end_process", "watch_forks"]
 
 
 class Forking(Protocol):
-    """What is told of forks: an engine."""
+    """What is told of forks: an engine, or a socket."""
 
-    def after_fork_in_parent(self) -> None:
-        """A child was forked."""
+    def before_fork(self) -> None:
+        """A child is about to be forked, by any thread."""
 
     def after_fork_in_child(self) -> None:
         """This process is the child."""
+
+
+class PrivateSocket:
+    """A listening socket that no forked child keeps, unless the program means to hand it on."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def before_fork(self) -> None:
+        pass
+
+    def after_fork_in_child(self) -> None:
+        if self._sock.fileno() >= 0 and not self._sock.get_inheritable():  # PEP 446
+            self._sock.close()
 
 
 _engines: "weakref.WeakSet[Forking]" = weakref.WeakSet()
@@ -37,9 +52,9 @@ def watch_forks(engine: Forking) -> None:
     _engines.add(engine)
 
 
-def _in_parent() -> None:
+def _before() -> None:
     for engine in list(_engines):
-        engine.after_fork_in_parent()
+        engine.before_fork()
 
 
 def _in_child() -> None:
@@ -49,15 +64,16 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(before=_before, after_in_child=_in_child)
 
 
 def end_process(error: BaseException | None = None) -> NoReturn:
     """End a forked child whose handler has returned, or has raised ``error``.
 
-    The status is :exc:`SystemExit`'s.  Nothing that the parent registered to run at its exit runs here.
+    The status is :exc:`SystemExit`'s, and 1 for anything else that was raised, as a program's is.
+    Nothing that the parent registered to run at its exit runs here.
     """
-    status = 0
+    status = 0 if error is None else 1
     if isinstance(error, SystemExit):
         code = error.code
         if isinstance(code, str):

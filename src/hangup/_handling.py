@@ -21,7 +21,6 @@ from .records import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from ._connection import Connection
-    from ._exchange import Exchange
 
 __all__ = [
     "BEING_MADE",
@@ -105,6 +104,7 @@ class Handling:
     close_connection: bool
     command: str
     raw_requestline: Any
+    rfile: Any
     wfile: Any
     #: Does one thread run all of a connection's requests, ``setup()`` and ``finish()``, waiting for each
     #: request, as under ``http.server``?  None: if the class has a ``setup`` or a ``finish`` of its own,
@@ -182,14 +182,6 @@ class Handling:
         self.raw_requestline = b""  # What http.server's own finds there at the end.
         return False
 
-    def _stopped_early(self, exchange: "Exchange") -> bool:
-        """Whether a handler may have given up a response because it was told of a disconnect.
-
-        Asked where the response's length says nothing: a stream that looked may have ended for that.
-        """
-        client = exchange.known_client
-        return client is not None and client.disconnected_at is not None
-
     def _report_departure(self, connection: "Connection") -> None:
         """A program's own log is told of a client that left before any answer began, too."""
         exchange = connection.exchange
@@ -197,6 +189,7 @@ class Handling:
             exchange is not None
             and connection.peer.left_at is not None
             and not exchange.reported
+            and not exchange.answer_began
             and hasattr(self, "requestline")
         ):
             exchange.reported = True

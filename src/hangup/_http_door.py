@@ -89,7 +89,7 @@ class HTTPDoor:
             # Its handler was made by a function of the program's, so nobody saw where it ended; but it
             # has written a line of its own when it answered.
             connection.exchange.reported = connection.exchange.answer_began
-            connection.end_exchange(keep_open=False)
+            connection.end_exchange(keep_open=False, whole=True)
 
     def answer(self, connection: Connection) -> None:
         """Answer the request at hand, with the connection's handler."""
@@ -137,7 +137,7 @@ class HTTPDoor:
             handler.finish()
         except OSError:
             _log.debug("finish() failed", exc_info=True)  # Its client has left, most likely.
-        except Exception:
+        except BaseException:
             self._server.handle_error(connection.sock, connection.address)
 
 

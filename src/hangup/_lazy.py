@@ -21,7 +21,7 @@ class LazyStream:
         if handler._head_taken:  # noqa: SLF001
             stream = connection.stream
         else:
-            stream = connection.open_stream(head_first=True)
+            stream = connection.open_stream(head_first=True, goes_on=handler._own_loop)  # noqa: SLF001
         if handler._own_loop:  # noqa: SLF001
             stream.goes_on = handler.next_line
         handler.__dict__["rfile"] = stream

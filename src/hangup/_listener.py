@@ -112,6 +112,7 @@ class Listener:
         self.gone_before = gone
         self._watch.paused.add(self)
         self._watch.expect(self.deadline)
+        self._watch.on_full()
 
     def on_deadline(self) -> bool:
         """The pause is over."""

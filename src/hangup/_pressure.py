@@ -5,7 +5,7 @@ are slow, and some are slow on purpose: as many of them as there are threads wou
 out, for hours at the rate that :attr:`Config.min_rate` asks for.  So while requests wait for a thread,
 clients must be quicker, and the slowest are cut off: one whose body comes too slowly gets 408, one
 that reads too slowly is disconnected.  Threads that wait for the next request of an idle connection go
-first.
+first.  The same goes for connections, while there is no room for another one and none that is idle.
 """
 
 import math
@@ -27,7 +27,7 @@ _OBSERVED = 2.0
 
 
 class Pressure:
-    """Looks at the clients that threads wait for, while requests wait.  The event loop's.
+    """Looks at the clients that are waited for, while requests or connections wait.  The event loop's.
 
     ``waiting`` tells how many requests wait for a thread.
     """
@@ -40,6 +40,9 @@ class Pressure:
         # How much had moved when a client was first seen, and when that was.
         self._seen: dict[Exchange, tuple[int, float]] = {}
         watch.timers.append(self)
+        watch.on_full = self._begin_for_room
+        # When a connection was last found to wait for room.
+        self._full_at = -math.inf
 
     def begin(self) -> None:
         """A request waits for a thread."""
@@ -47,9 +50,14 @@ class Pressure:
             self.deadline = monotonic() + _INTERVAL
             self._watch.expect(self.deadline)
 
+    def _begin_for_room(self) -> None:
+        self._full_at = monotonic()
+        self.begin()
+
     def on_deadline(self) -> bool:
-        """Cut off as many slow clients as requests wait."""
-        waiting = self._waiting()
+        """Cut off as many slow clients as requests wait, and one if connections do."""
+        full = monotonic() - self._full_at < _INTERVAL
+        waiting = self._waiting() + full
         if not waiting:
             self._seen.clear()
             self.deadline = math.inf
@@ -57,22 +65,30 @@ class Pressure:
         for connection in list(self._watch.waiting)[:waiting]:
             waiting -= 1
             connection.stop_waiting()
-        for connection in self._slow()[:waiting]:
+        for connection in self._slow(full=full)[:waiting]:
             connection.evict()
         self.deadline = monotonic() + _INTERVAL
         return False
 
-    def _slow(self) -> "list[Connection]":
-        """The connections that threads wait for and that are too slow, the slowest first."""
+    def _slow(self, *, full: bool) -> "list[Connection]":
+        """The connections that are waited for and that are too slow, the slowest first."""
         now = monotonic()
         seen, slow = {}, []
-        for connection in list(self._watch.held_up):
-            exchange = connection.exchange
+        clients: list[Connection] = list(self._watch.held_up)
+        if full:  # Those that hold no thread hold a connection.
+            clients += self._watch.sending()
+        for connection in clients:
+            exchange = connection.exchange_under_way
             if exchange is None:
                 continue
             moved = connection.bytes_moved(exchange)
             before, since = seen[exchange] = self._seen.get(exchange, (moved, now))
-            if now - since >= _OBSERVED and (rate := (moved - before) / (now - since)) < self._rate:
+            if now - since < _OBSERVED:
+                continue
+            rate = (moved - before) / (now - since)
+            if rate < self._rate:
                 slow.append((rate, connection))
+            else:
+                seen[exchange] = moved, now  # What was quick once may be slow from here on.
         self._seen = seen
         return [connection for _, connection in sorted(slow, key=lambda pair: pair[0])]

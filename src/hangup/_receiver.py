@@ -31,6 +31,8 @@ RECEIVE_SIZE = 65536
 # The first read's, of a connection that was idle: a head is short, and memory that is not asked for
 # need not be given back (4.5 µs against 4.3 for a bare receive and send).
 HEAD_SIZE = 8192
+# Seconds after which a thread that waits for a body looks whether it is to wait still.
+_LOOK = 0.5
 
 _recv = socket.socket.recv
 
@@ -65,8 +67,8 @@ class Receiver(Sender):
         self._drained = False
         # Seconds that the client of a request was waited for, and of which one: it began then.
         self._waited = self._waited_for = 0.0
-        #: Whether its client was too slow while other requests waited; see _pressure.
-        self.evicted = False
+        #: The request whose client was too slow while others waited; see _pressure.
+        self.evicted: Exchange | None = None
 
     @property
     def is_raw(self) -> bool:
@@ -88,11 +90,16 @@ class Receiver(Sender):
                 self._stream.end()
                 self._stream = None
         elif self._stream is not None:
-            self.wire.put_back(self._stream.take_buffer())
+            ahead = self._stream.take_buffer()
+            self.wire.put_back(ahead)
+            if self.exchange is not None:
+                self.exchange.body_in -= len(ahead)
 
     def renew_stream(self) -> None:
         """The stream itself is done with, too: its handler has closed it."""
         self.give_back_stream()
+        if self._stream is not None:
+            self._stream.before_line = None
         self._stream = None
 
     def adopt_stream(self, stream: RequestStream) -> None:
@@ -102,8 +109,11 @@ class Receiver(Sender):
         stream.continue_with(self.more_body, self.request.head)
         self._stream = stream
 
-    def open_stream(self, *, head_first: bool = False) -> RequestStream:
-        """Begin to read the current request; with its head, for a handler that parses it itself."""
+    def open_stream(self, *, head_first: bool = False, goes_on: bool = False) -> RequestStream:
+        """Begin to read the current request; with its head, for a handler that parses it itself.
+
+        ``goes_on`` says that the stream may be followed by other requests.
+        """
         fd = self.sock.fileno()
         request = self.request
         if self._raw:
@@ -111,7 +121,7 @@ class Receiver(Sender):
         elif request is None:
             stream = RequestStream(self.more_body, fd=fd)
         else:
-            kind = ChunkedStream if request.fields.length == CHUNKED else RequestStream
+            kind = ChunkedStream if goes_on or request.fields.length == CHUNKED else RequestStream
             stream = kind(self.more_body, request.head if head_first else b"", fd)
         self._stream = stream
         return stream
@@ -173,10 +183,14 @@ class Receiver(Sender):
                 held_up = self.watch.held_up
                 held_up[self] = None
                 try:
-                    come = self._wait_readable(self._allowed(exchange, timeout))
+                    come = self._wait_for_body(exchange, self._allowed(exchange, timeout))
                 finally:
-                    held_up.pop(self, None)
-                if self.evicted or not come:
+                    with self.watch.lock:  # see evict()
+                        del held_up[self]
+                if self.exchange is not exchange:
+                    # Its request has ended meanwhile: a thread of the handler's, which outlives it.
+                    raise ValueError("read of a request's body that has ended") from None
+                if not come:
                     raise BodyTimeout("timed out") from None
                 self._waited += monotonic() - began
             except OSError as error:
@@ -198,19 +212,43 @@ class Receiver(Sender):
 
     def bytes_moved(self, exchange: "Exchange") -> int:
         """How many bytes its client has sent, and has acknowledged.  Any thread."""
-        return exchange.body_in + exchange.out - bytes_queued(self.sock)
+        come = max(exchange.body_in, self.wire.body_come)  # Not all that has come has been read.
+        return come + exchange.out - bytes_queued(self.sock)
 
     def evict(self) -> None:
-        """Its client is too slow, and a thread waits for it that others need.  Any thread."""
-        self.evicted = True
-        exchange = self.exchange
-        reads = exchange is not None and exchange.answer_began
-        if reads:
-            self._left(Departure.WRITE_TIMEOUT)
-        try:  # The thread waits in poll(2), on the socket.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR if reads else socket.SHUT_RD)
-        except OSError:
-            pass  # It is closed already.
+        """Its client is too slow, and a thread waits for it that others need.  Any thread.
+
+        With ``watch.lock``: the thread may be done with waiting just now, with the whole response sent or
+        the next request at hand.
+        """
+        with self.watch.lock:
+            if self not in self.watch.held_up:
+                return
+            self.evicted = exchange = self.exchange
+            if exchange is None or not exchange.answer_began:
+                return  # The thread looks, see _wait_for_body.
+            told = self._note_left(Departure.WRITE_TIMEOUT)
+            try:  # The thread waits in poll(2), on the socket.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is closed already.
+        if told is not None:
+            told.tell_client(self.peer)
+
+    def _wait_for_body(self, exchange: "Exchange | None", timeout: float) -> bool:
+        """:meth:`_wait_readable`, but for a client that is evicted meanwhile.
+
+        That is looked for now and then, since nothing else ends the wait: with its receiving side shut,
+        a socket answers whatever comes then with RST, which could cost the client its 408.
+        """
+        deadline = monotonic() + timeout
+        while exchange is None or self.evicted is not exchange:
+            left = max(0.0, deadline - monotonic())
+            if self._wait_readable(min(left, _LOOK)):
+                return True
+            if left <= _LOOK:
+                break
+        return False
 
     def _allowed(self, exchange: "Exchange | None", timeout: float) -> float:
         """Seconds that may pass before the next byte.

@@ -33,6 +33,18 @@ class Remainder(Arrival):
     # And how much of the server's budget for such responses it has.
     _held_bytes: int
 
+    @property
+    def exchange_under_way(self) -> "Exchange | None":
+        """The request at hand, or the one whose response the event loop sends.  The event loop's."""
+        return self._sending if self.state is State.SENDING else self.exchange
+
+    def evict(self) -> None:
+        if self.state is State.SENDING:
+            self._left(Departure.WRITE_TIMEOUT)
+            self._give_up()
+        else:
+            super().evict()
+
     def _hand_remainder_over(self) -> bool:
         """Have the watch send what is left over; False if it can't."""
         watch = self.watch

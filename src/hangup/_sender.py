@@ -280,7 +280,8 @@ class Sender:
         try:
             return wait_for(self.sock, select.POLLOUT, timeout)
         finally:
-            held_up.pop(self, None)
+            with self.watch.lock:  # see Receiver.evict
+                del held_up[self]
 
     def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
         """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""

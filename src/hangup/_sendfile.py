@@ -39,7 +39,7 @@ def extent_of(file: Any) -> Extent | None:
     if type(file) is tempfile._TemporaryFileWrapper:  # noqa: SLF001
         file = file.file
     raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
-    if type(raw) is not io.FileIO:
+    if type(raw) is not io.FileIO or "read" in vars(file):
         return None
     try:
         status = os.fstat(raw.fileno())

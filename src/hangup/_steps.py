@@ -11,8 +11,10 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._fork import end_process
 from ._workers import SerialWorkers
 
 if TYPE_CHECKING:
@@ -35,13 +37,15 @@ class _Task:
         self.done = threading.Event()
 
     def on_ready(self, _flags: int) -> bool:
-        self._run()
-        self.done.set()
+        try:
+            self._run()
+        finally:
+            self.done.set()  # Whatever a hook of the program's raises: somebody waits.
         return False
 
 
 class Steps:
-    """An engine for :meth:`take`, which one thread at a time calls.
+    """An engine for :meth:`take`, in which one thread at a time is: ``_turn`` guards that.
 
     ``engine`` is a serial one, which this starts.  Its event loop accepts one connection after another
     during a call, until a request is at hand.  A request that comes between two calls, over a connection
@@ -60,6 +64,7 @@ class Steps:
         self._watch = engine.watch
         self._sock = sock
         self._started: list[threading.Thread] = []
+        self._turn = threading.Lock()
         self._taking = False
         # Connections of our own, by their address.
         self._knocks: dict[Any, socket.socket] = {}
@@ -71,6 +76,20 @@ class Steps:
 
     def take(self, timeout: float | None) -> "Connection | None":
         """Accept connections until a request is at hand; None if none is within ``timeout`` seconds."""
+        began = monotonic()
+        if not self._turn.acquire(timeout=-1 if timeout is None else timeout):
+            return None
+        try:
+            return self._take(None if timeout is None else max(0.0, began + timeout - monotonic()))
+        finally:
+            self._turn.release()
+
+    def take_last(self) -> "Connection | None":
+        """After the engine was told to drain: a request that had come by then; None: all are served."""
+        self._run(lambda: None)  # What the event loop was about to hand over is there now.
+        return self._workers.take(0)
+
+    def _take(self, timeout: float | None) -> "Connection | None":
         if (connection := self._workers.take(0)) is not None:
             return connection
         hurried = timeout is not None and timeout < _FIRST_REQUEST
@@ -118,11 +137,14 @@ class Steps:
     def _run(self, what: Callable[[], object]) -> None:
         task = _Task(what)
         self._watch.look_at(task)
-        task.done.wait()
+        if not self._watch.ended:  # In this order, see Watch.next.
+            task.done.wait()
 
     def serve(self, connection: "Connection") -> None:
         """Run the handler in this thread.  Raises what it raises, if that is no :exc:`Exception`."""
         self.engine.serve_guest(connection)
+        if self._watch.forked:
+            end_process()  # A child that a handler has forked serves nothing else.
 
     def serve_in_thread(self, connection: "Connection", *, daemon: bool) -> None:
         """Run the handler in a thread that keeps the connection, as ``ThreadingMixIn`` has it."""

@@ -53,6 +53,8 @@ class RequestStream(io.BufferedIOBase):
         self._fd = fd
         #: Asked by a ``readline`` that has come to the end: whether the stream goes on all the same.
         self.goes_on: Callable[[RequestStream], bool] | None = None
+        #: Called before a line is read: it may be the next request's first.
+        self.before_line: Callable[[], object] | None = None
 
     def _fill(self) -> bool:
         data = self._more()
@@ -65,14 +67,20 @@ class RequestStream(io.BufferedIOBase):
         self._buffer += first
 
     def end(self) -> None:
-        """Nothing follows."""
+        """Nothing follows, whoever keeps it and reads on."""
         self._more = _nothing
         self._buffer = b""
+        self.goes_on = self.before_line = None
 
     def take_buffer(self) -> bytes:
         """What was received and not read."""
         data, self._buffer = self._buffer, b""
         return data
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes were received and not read."""
+        return len(self._buffer)
 
     def readable(self) -> bool:
         return True
@@ -135,6 +143,8 @@ class RequestStream(io.BufferedIOBase):
 
     def readline(self, size: int | None = -1, /) -> bytes:
         self._check_open()
+        if self.before_line is not None:
+            self.before_line()
         limit = -1 if size is None else size
         searched = 0
         while True:

@@ -53,6 +53,9 @@ _send = socket.socket.send
 AHEAD = RECEIVE_SIZE
 # What is encrypted in one go: some records of 16 KiB, for one send.
 _PIECE = 65536
+# Seconds behind its deadline at which a client's bytes are only found if nobody could look for them: the
+# process was stopped, or the machine asleep. Then its client's next bytes have their time, too.
+_STOPPED = 0.5
 # The first byte of a TLS record that carries a handshake (RFC 8446 §5.1).
 _HANDSHAKE_RECORD = 0x16
 
@@ -193,6 +196,8 @@ class TLSConnection(Connection):
 
     def _take_steps(self) -> None:
         until = self.deadline
+        if (now := monotonic()) > until + _STOPPED:
+            until = now + self.config.handshake_timeout
         while True:
             if not self.established and self._shake_hands():
                 self.idle_since = monotonic()
@@ -475,5 +480,6 @@ class TLSConnection(Connection):
 
     def _close_socket(self) -> None:
         with self._ciphering:
-            self._say_goodbye_locked()
+            if not self.watch.forked:  # It is the parent's to say.
+                self._say_goodbye_locked()
             super()._close_socket()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ._connection import Connection
 from ._ending import Ending, State
 from ._exchange import Exchange
+from ._fork import PrivateSocket
 from ._heads import Heads
 from ._listener import ACCEPT_AT_ONCE, Accept, Listener, room
 from ._poller import READABLE, InertPoller, Poller, is_established
@@ -81,10 +82,9 @@ class Watch:
     not look at the poller anyhow; most that carry one request never need it, which saves them a
     quarter of their system calls.
 
-    Of ``waiting`` and ``held_up`` only single operations are used, each atomic.
-
     ``lock`` guards the hand-over of connections: their ``state``, ``pending`` and ``watched``, and that
-    they are still open; and ``draining``, which is set once, so that nobody parks a connection behind
+    they are still open; that one leaves ``waiting`` or ``held_up``, whose other operations are single
+    ones, each atomic; and ``draining``, which is set once, so that nobody parks a connection behind
     the last look at those that are idle.  ``_entries`` is a dict of which only single operations are
     used, each atomic.  ``_expecting`` is set by any thread, and cleared by the leader before it looks
     at all deadlines.  ``_stopped`` and ``ended`` are set once, and the poller closes after that; the
@@ -119,6 +119,8 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
+        #: Called when accepting pauses, since there is no room.
+        self.on_full: Callable[[], None] = lambda: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
@@ -162,6 +164,14 @@ class Watch:
                 return at_hand.popleft()
             if self._stopped or (self.draining and not self._drain()):
                 self.ended = True
+                # Who asks for something from now on finds that this has ended; what was asked before is
+                # still done: somebody waits for it.
+                for entry, flags in list(ready):
+                    if not isinstance(entry, (Connection, Listener)):
+                        try:
+                            entry.on_ready(flags)
+                        except BaseException:
+                            self._contain(entry)
                 return None
             self._poll()
 
@@ -184,12 +194,12 @@ class Watch:
             if self._expecting or timeout <= 0:
                 self._expecting = False
                 timeout = max(0.0, self._sweep() - monotonic())
-            if self._at_hand:
-                return  # It came too late for its deadline, and in time for us.
             if timeout == math.inf:
                 timeout = None
         entries = self._entries
         ready = self._ready
+        if ready or self._at_hand:
+            return  # What was done on the way here has left something to do: nobody would tell of it.
         for descriptor, flags in self.poller.wait(timeout):
             entry = entries.get(descriptor)
             if entry is not None:
@@ -203,6 +213,9 @@ class Watch:
 
     def _sweep(self) -> float:
         """Call on those whose deadline has passed; return when to do so again."""
+        # Before the look: a thread that parks a connection meanwhile, which this look has passed, is to
+        # find that nothing is expected, and say so (expect).
+        self.next_sweep = math.inf
         now = monotonic()
         nearest = math.inf
         for entry in [*self._entries.values(), *self.timers]:
@@ -242,7 +255,8 @@ class Watch:
         """
         now = monotonic()
         lingering, idle, slow = [], [], []
-        for entry in self._entries.values():
+        # A copy: other threads' connections come and go meanwhile.
+        for entry in list(self._entries.values()):
             if not isinstance(entry, Connection):
                 continue
             if entry.state is State.LINGERING:
@@ -260,6 +274,11 @@ class Watch:
                 wanted -= 1
                 connection.make_way()
         return self.opened - self.gone < self.most
+
+    def sending(self) -> list[Connection]:
+        """Those that the end of a response is sent to, by the event loop."""
+        entries = list(self._entries.values())
+        return [e for e in entries if isinstance(e, Connection) and e.state is State.SENDING]
 
     def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
@@ -306,7 +325,7 @@ class Watch:
                     elif self.drained_at:
                         entry.deadline = min(entry.deadline, self.drained_at)
                     else:
-                        entry.retire()
+                        entry.close_gently()
             self._expecting = True
         return len(self._entries) > 1 or bool(self._at_hand)
 
@@ -369,6 +388,8 @@ class Watch:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
+            except BaseException:  # SystemExit, say: it must not keep the connection open.
+                _log.exception("while a connection closed")
 
     def closed(self, connection: Ending) -> None:
         """The connection has closed."""
@@ -418,11 +439,12 @@ class Watch:
         self.lock = Lock()
         self.forked = self.ended = self.draining = self._stopped = True
         self.drained_at = 0.0
+        self.has_children = False  # What it closes goes on being its parent's.
         self.sinks, self.access_sink, self.is_told = (), None, False
         entries, self._entries = self._entries, {}
         for entry in entries.values():
             if isinstance(entry, Listener):
-                entry.sock.close()
+                PrivateSocket(entry.sock).after_fork_in_child()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
         for connection in {*connections, *self._at_hand, *others}:
             if connection is not own:

@@ -6,12 +6,14 @@ as ever.  :func:`adapt` puts a thin class before it that marks where its request
 
 import functools
 import http.server
+import math
 import socketserver
 import sys
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from ._connection import Connection
-from ._handler_heads import as_latin1, check_field
+from ._handler_heads import announced_length, as_latin1, check_field
 from ._handling import (
     BEING_MADE,
     ClientOfRequest,
@@ -20,9 +22,14 @@ from ._handling import (
     shown_client,
     write_message,
 )
-from ._heads import unparsed
-from ._streams import AnswerStream, ClientSocket
+from ._heads import unfinished, unparsed
+from ._peer import ClientState
+from ._streams import AnswerStream, ClientSocket, RequestStream
+from .exceptions import ClientDisconnected
 from .handler import BaseHTTPRequestHandler
+
+if TYPE_CHECKING:
+    from ._exchange import Exchange
 
 __all__ = ["adapt", "is_wire_handler"]
 
@@ -36,6 +43,10 @@ class _Adapter(Handling):
     # Whether the request at hand was handled, and parsed; whether http.server's loop wants another one.
     _served = _parsed = _wants_another = False
     _serving = False
+    # The length that the response says it has.
+    _hangup_length: int | None = None
+    # How many bytes the request at hand has.
+    _body_end = math.inf
     _own_log = True
 
     def __init__(self, request: Any, client_address: Any, server: Any, **options: Any) -> None:
@@ -53,6 +64,8 @@ class _Adapter(Handling):
             self._hangup.idle_timeout = self.timeout  # type: ignore[attr-defined]
         if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined]  # noqa: SLF001
             self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
+        if self._hangup is not None and isinstance(self.rfile, RequestStream):
+            self.rfile.before_line = self._before_line
 
     def handle(self) -> None:
         if self._being_made():
@@ -95,6 +108,7 @@ class _Adapter(Handling):
 
     def begin_request(self, connection: Connection) -> None:  # noqa: ARG002
         self._served = self._parsed = self._wants_another = False
+        self._hangup_length = None
 
     def end_request(self, connection: Connection) -> None:
         wfile: Any = self.wfile
@@ -109,11 +123,25 @@ class _Adapter(Handling):
             self._report_departure(connection)
 
     def _end_exchange(self, connection: Connection, *, keep_open: bool) -> None:
-        exchange = connection.exchange
+        connection.give_back_stream()  # What was read ahead is the next request's, and counts there.
         connection.end_exchange(
             keep_open=connection.keep_open and keep_open,
-            whole=exchange is not None and not self._stopped_early(exchange),
+            whole=connection.peer.state is ClientState.OPEN or self._is_whole(connection),
         )
+
+    def _is_whole(self, connection: Connection) -> bool:
+        """Whether all of the response was sent, as far as can be seen."""
+        exchange = connection.exchange
+        if exchange is None:
+            return False
+        try:
+            connection.flush()
+        except ClientDisconnected:
+            return False
+        sent = exchange.out - exchange.head_out
+        if self._hangup_length is not None and not exchange.is_for_head and exchange.status != 304:
+            return sent >= self._hangup_length
+        return not exchange.may_have_stopped
 
     def handle_one_request(self) -> None:
         if self._hangup is None:
@@ -143,17 +171,51 @@ class _Adapter(Handling):
             self._served = True
         self._parsed = True
         parsed: bool = super().parse_request()  # type: ignore[misc]
+        if connection is not None and connection.exchange is not None:
+            self._body_end = self._end_of_body(connection, connection.exchange)
         return parsed
+
+    def _end_of_body(self, connection: Connection, exchange: "Exchange") -> float:
+        """How many bytes the request has, its head included, as far as that tells."""
+        fields: Any = getattr(self, "headers", None) or {}
+        length = str(fields.get("Content-Length", "0")).strip()
+        if "Transfer-Encoding" in fields or not length.isascii() or not length.isdigit():
+            return math.inf
+        return exchange.body_in - connection.stream.buffered + int(length)
+
+    def _before_line(self) -> None:
+        """A line is read: a loop of the program's own may be about to read its next request's.
+
+        It is, if the last one has been read whole and answered, and the connection stays.  Then that has
+        ended, and what is waited for is the next.
+        """
+        connection = self._hangup
+        assert connection is not None
+        exchange = connection.exchange
+        if not self._parsed or exchange is None or self.close_connection:
+            return
+        if exchange.body_in - connection.stream.buffered < self._body_end:
+            return
+        connection.flush()
+        upgraded = exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or self.command == "CONNECT"
+        if not exchange.answer_began or upgraded:
+            return
+        if self.next_request():
+            self._served = True
+        else:
+            connection.stream.end()
 
     def _describe(self, connection: Connection) -> None:
         exchange = connection.exchange
-        if exchange is not None:
-            exchange.request = unparsed(
-                b"",
-                getattr(self, "command", None) or "",
-                getattr(self, "path", ""),
-                getattr(self, "request_version", ""),
-            )
+        if exchange is None or not self._parsed:
+            return
+        if getattr(self, "command", None):
+            found = self.command, self.path, self.request_version  # type: ignore[attr-defined]
+        else:
+            # It was refused: what else the handler has is the last request's.
+            line = unfinished(getattr(self, "requestline", "").encode("latin-1", "replace"))
+            found = line.method, line.target, line.protocol
+        exchange.request = unparsed(b"", *found)
 
     def send_response_only(self, code: int, message: str | None = None) -> None:
         if self._hangup is not None and self._hangup.exchange is not None:
@@ -162,6 +224,8 @@ class _Adapter(Handling):
 
     def send_header(self, keyword: str, value: Any) -> None:
         check_field(f"{keyword}: {value}")
+        if keyword.lower() == "content-length":
+            self._hangup_length = announced_length(value)
         super().send_header(keyword, value)  # type: ignore[misc]
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

@@ -244,6 +244,6 @@ def _reload(options: dict[str, Any], config: Config) -> int:
     try:
         return run_reloading(command, sock, options["app_dir"])
     finally:
-        sock.close()
         if options["unix"] is not None and options["fd"] is None:
-            unlink_own(options["unix"], bound)
+            unlink_own(options["unix"], bound)  # while it listens, see WSGIServer.close
+        sock.close()

@@ -167,6 +167,14 @@ class Client:
             for registration in due:
                 self._callbacks.start(registration.run)
 
+    def after_fork(self) -> None:
+        """In a forked child: the locks are nobody's, and the callbacks the parent's to run."""
+        self.lock = threading.Lock()
+        for registration in list(self._registrations):
+            registration.end_locked()
+        self._registrations.clear()
+        self._waiters.clear()
+
     def end(self) -> None:
         """The request has ended; waits for its callbacks that are running."""
         with self.lock:

@@ -90,6 +90,11 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     _length_line: bytes | None = None
     # What it says of the connection, in so far as that counts.
     _said = ""
+    # Whether the connection closes behind it, when its head or its method has ended; what a loop of the
+    # program's own sets before it asks for the next request is no news of this one.
+    _closes: bool | None = None
+    # Whether http.server's own handle() has run, which ends and is called again for the next request.
+    _looped = False
     # What a subclass replaced; asked for once a connection.
     _own_flush = False
     _own_log = _own_parse = _own_fields = _own_handle = _own_loop = True
@@ -151,7 +156,10 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             if connection.refusal is not None:
                 self._refuse(connection.refusal)
             elif self._own_handle:
+                self._looped = False
                 self.handle()
+                if not self._looped:
+                    self.close_connection = True  # As there: the connection ends with handle().
             else:
                 self.close_connection = True
                 self.handle_one_request()
@@ -174,6 +182,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         self._taken = self._head_taken = False
         self._length = self._length_line = None
         self._said = ""
+        self._closes = None
         state = self.__dict__
         if "headers" in state:
             del state["headers"]
@@ -181,6 +190,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             del state["raw_requestline"]
 
     def end_request(self, connection: "Connection") -> None:
+        if self._closes is not None:
+            self.close_connection = self._closes
         try:
             self._complete(connection)
         finally:
@@ -215,8 +226,14 @@ class BaseHTTPRequestHandler(Handling, _Stock):
     def _is_whole(self, connection: "Connection") -> bool:
         """Whether all of the response was sent, as far as can be seen."""
         exchange = connection.exchange
-        if exchange is None or self._length is None or self._length == _CHUNKED:
-            return exchange is not None and not self._stopped_early(exchange)
+        if exchange is None:
+            return False
+        try:
+            connection.flush()
+        except ClientDisconnected:
+            return False
+        if self._length is None or self._length == _CHUNKED:
+            return not exchange.may_have_stopped
         return self._is_delivered_by_length(connection, exchange)
 
     def _is_delivered_by_length(self, connection: "Connection", exchange: "Exchange") -> bool:
@@ -247,6 +264,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             self._refuse(connection.refusal)
             return False
         connection.adopt_stream(stream)
+        stream.goes_on = self.next_line
         self.__dict__["rfile"] = stream
         return True
 
@@ -254,7 +272,8 @@ class BaseHTTPRequestHandler(Handling, _Stock):
         """Handle one request.  Without the engine: all of a connection's."""
         if self._hangup is None:
             super().handle()
-        else:
+        elif not self._taken or self.next_request():
+            self._looped = True
             self.close_connection = True
             self.handle_one_request()
 
@@ -292,6 +311,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             self.send_error(HTTPStatus.NOT_IMPLEMENTED, f"Unsupported method ({self.command!r})")
             return
         method()
+        self._closes = self.close_connection
 
     def parse_request(self) -> bool:
         """Set ``command``, ``path``, ``request_version`` and ``headers``; False if answered already.
@@ -509,6 +529,7 @@ class BaseHTTPRequestHandler(Handling, _Stock):
             or (not connection.wire.body_ended and connection.leaves_body(exchange))
         ):
             self.close_connection = True
+        self._closes = self.close_connection
         if self.close_connection:
             if self._said != "close":
                 self._headers_buffer.append(b"Connection: close\r\n")

@@ -24,6 +24,7 @@ from typing import Any
 
 from ._connection import Connection
 from ._ending import State
+from ._fork import PrivateSocket, watch_forks
 from ._handling import program_logs
 from ._http_door import HTTPDoor, take_over
 from ._steps import Steps
@@ -144,7 +145,11 @@ class _OnEngine(socketserver.TCPServer):
         program defines is called this often.
         """
         if self._needs_own_loop():
+            private = PrivateSocket(self.socket)
+            if not isinstance(self, _FORKING):  # whose children are the standard library's
+                watch_forks(private)
             super().serve_forever(poll_interval)
+            del private
             return
         self._is_shut_down.clear()
         self._end_steps()
@@ -211,7 +216,7 @@ class _OnEngine(socketserver.TCPServer):
         if steps is None:
             return
         steps.engine.drain()
-        while (connection := steps.take(0)) is not None:
+        while (connection := steps.take_last()) is not None:
             steps.serve_in_thread(connection, daemon=True)
         self._ended.append(steps.engine)
         steps.close()
@@ -222,8 +227,6 @@ class _OnEngine(socketserver.TCPServer):
                 serial_engine.serve_one(interval)
             else:
                 self._alarm.wait(SIGNAL_INTERVAL if interval is None else interval)
-            if serial_engine is not None and serial_engine.watch.forked:
-                return  # A child that a handler has forked serves nothing.
             if not self._stop:
                 self.service_actions()
 

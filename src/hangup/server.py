@@ -129,8 +129,8 @@ class Server:
         self.watch.pacer.start()
         self.workers.start()
 
-    def after_fork_in_parent(self) -> None:
-        """A child has copies of our descriptors, see ``_fork``."""
+    def before_fork(self) -> None:
+        """A child will have copies of our descriptors, see ``_fork``."""
         self.watch.has_children = True
 
     def after_fork_in_child(self) -> None:
@@ -210,7 +210,15 @@ class Server:
         return bool(left)
 
     def serve(self, connection: Connection) -> None:
-        """Handle the requests of a connection that are at hand.  The worker threads call this."""
+        """Handle the requests of a connection that are at hand.  The worker threads call this.
+
+        A forked child ends here, when its handler does.
+        """
+        self._serve(connection)
+        if self.watch.forked:
+            end_process()
+
+    def _serve(self, connection: Connection) -> None:
         handle = self._handle
         try:
             while True:
@@ -227,6 +235,8 @@ class Server:
                 if not connection.rest():
                     return
         except Exception as error:
+            if self.watch.forked:
+                self._end_child(connection, error)
             try:
                 self._failed(connection, error)
             except Exception:
@@ -243,6 +253,14 @@ class Server:
                 self._end(connection)
             if self._serial:
                 raise  # Its handlers run in the main thread: Ctrl-C and sys.exit() are meant for that.
+
+    def _end_child(self, connection: Connection, error: Exception) -> None:
+        """A handler has raised in a forked child: say so, and leave it to the parent to answer."""
+        try:
+            if not isinstance(error, ClientDisconnected):
+                self._door.failed(connection, error)
+        finally:
+            end_process(error)
 
     def _handle(self, connection: Connection, exchange: Exchange) -> None:
         exchange.start(connection)

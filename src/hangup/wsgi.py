@@ -111,7 +111,7 @@ class WSGIDoor:
             if not answer.is_whole:
                 raise
             # It has its response: what it left is what the application did behind that.
-        connection.end_exchange(keep_open=answer.keep_open, whole=True)
+        connection.end_exchange(keep_open=answer.keep_open, whole=answer.keep_open or answer.is_complete)
 
     def complete(self, environ: dict[str, Any], connection: Connection) -> None:
         """Add what the head does not say, and plain HTTP has not: TLS."""

@@ -82,6 +82,7 @@ def _inherited(fd: int) -> socket.socket:
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.detach()
         raise ConfigError(f"can't listen on descriptor {fd}: it is no listening socket")
+    sock.set_inheritable(False)  # It was meant for this process, and not for those that it starts.
     return sock
 
 
@@ -204,6 +205,8 @@ class WSGIServer:
         self.address: Any = self.socket.getsockname()
         self._path = unix if fd is None else None
         self._file = None if self._path is None else file_identity(self._path)
+        # Whose it is to remove that: a program may fork, and each child serve.
+        self._maker = os.getpid()
         tune_listener(self.socket, self.config)
         door = WSGIDoor(app, context_of=context_of)
         self._access_log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
@@ -286,6 +289,11 @@ class WSGIServer:
         What runs on after that keeps its thread, and ends with the process.
         """
         engine = self.engine
+        if self._path is not None and os.getpid() == self._maker:
+            # While we listen: for so long, no successor's file can be taken for ours (it would have its
+            # inode's number).
+            unlink_own(self._path, self._file)
+            self._path = None
         if engine is not None and self._started:
             self._started = False
             engine.drain(LAST_REQUEST, close_listeners=True)
@@ -295,9 +303,6 @@ class WSGIServer:
             self._waker.close()
         if self._access_log is not None:
             self._access_log.close()
-        if self._path is not None and not (engine is not None and engine.watch.forked):
-            unlink_own(self._path, self._file)
-            self._path = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -330,10 +335,15 @@ def serve(
     wakeup_fd = -1
     handlers: dict[signal.Signals, Any] = {}
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
+    process = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         for each in handlers:
             signal.signal(each, signal.SIG_DFL)
-        server.shutdown()
+        if os.getpid() == process:
+            server.shutdown()
+        else:
+            os.kill(os.getpid(), number)  # A child that a handler has forked: it has nothing to finish.
 
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
