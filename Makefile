@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SECONDS ?= 300
 GROUP = $(BIN)/python -m pip install --quiet --group
 
-.PHONY: demo test soak fuzz cpython lint docs bench compare clean
+.PHONY: demo test soak fuzz cpython lint docs bench compare programs clean
 
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
@@ -46,8 +46,11 @@ bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk
 compare: $(VENV)/.installed-test  ## hangup probe against other servers: docs/comparison.md, in ten minutes
 	$(BIN)/python benchmarks/compare.py $(ARGS)
 
+programs: .venv-programs/.installed  ## programs and test suites on http.server and on hangup: docs/programs.md
+	.venv-programs/bin/python tests/programs/compare.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) .venv-peers .coverage .coverage.* docs/_build
+	rm -rf $(VENV) .venv-peers .venv-programs .coverage .coverage.* docs/_build
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -60,4 +63,9 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.installed-%: $(VENV)/.installed
 	$(GROUP) $*
+	touch $@
+
+.venv-programs/.installed: tests/programs/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-programs
+	.venv-programs/bin/python -m pip install --quiet --editable . --requirement $<
 	touch $@
