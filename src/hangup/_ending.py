@@ -109,6 +109,11 @@ class Ending(Receiver):
         # Exchanges that have ended, but whose client may have left before that.
         self._unsettled: list[Exchange] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been closed.  Any thread; it may be closed a moment later."""
+        return self.state is not State.CLOSED
+
     def hang_up_after_answer(self) -> None:
         """No request follows this one."""
         self.keep_open = False

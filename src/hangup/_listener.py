@@ -73,33 +73,37 @@ class Listener:
         self.accept(self._at_once)
         return False
 
-    def accept(self, most: int) -> None:
-        """Accept connections, for as long as there are some, and room for them."""
+    def accept(self, most: int) -> bool:
+        """Accept connections, for as long as there are some, and room for them.
+
+        Returns whether ``most`` were accepted.
+        """
         watch = self._watch
         for number in range(most):
             gone = watch.gone
             if watch.opened - gone >= watch.most and not watch.draining:
                 if number:
-                    break  # There may be none any more: nobody need go for it.
+                    return False  # There may be none any more: nobody need go for it.
                 if not watch.make_room():
                     self._pause(f"{watch.most} connections are open, and none is idle", gone)
-                    break
+                    return False
             try:
                 connection = self._accept(watch)
             except BlockingIOError:
                 self._at_once = 1
-                break
+                return False
             except OSError as error:
                 if error.errno in _EXHAUSTED and not (watch.make_room() and watch.gone > gone):
                     self._pause(error, gone)
                 # Anything else befell that one connection, before it was accepted.
-                break
+                return False
             if connection is None:
                 continue
             if self.wanted(connection):
                 watch.add(connection)
             else:
                 connection.close()
+        return True
 
     def _pause(self, why: object, gone: int) -> None:
         """The kernel's backlog keeps the rest, until a connection closes or a descriptor may be free."""

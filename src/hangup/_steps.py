@@ -25,6 +25,8 @@ __all__ = ["Steps"]
 
 # Seconds that a connection which was waiting to be accepted has to send its request, at the least.
 _FIRST_REQUEST = 0.1
+# Seconds that a client has to send another request over the connection that was just served.
+_NEXT_REQUEST = 1.0
 
 
 class _Task:
@@ -72,6 +74,11 @@ class Steps:
         self._watch.filter_accepted(self._is_wanted)
         self._watch.suspend_listeners()
         self._workers.on_waiting = self._request_waits
+        # Set when a request has come, or a connection has closed.
+        self._news = threading.Event()
+        assert engine.watch.on_closed is not None
+        self._end_handler: Callable[[Any], None] = engine.watch.on_closed
+        engine.watch.on_closed = self._closed
         engine.start()
 
     def take(self, timeout: float | None) -> "Connection | None":
@@ -90,26 +97,68 @@ class Steps:
         return self._workers.take(0)
 
     def _take(self, timeout: float | None) -> "Connection | None":
-        if (connection := self._workers.take(0)) is not None:
-            return connection
-        hurried = timeout is not None and timeout < _FIRST_REQUEST
-        if hurried and select.select([self._sock], [], [], timeout)[0]:
-            timeout = _FIRST_REQUEST
+        self._taking = True
+        try:
+            if self._knocks:
+                self._run(self._answer_knocks)
+            if (connection := self._workers.take(0)) is not None:
+                return connection
+            hurried = timeout is not None and timeout < _FIRST_REQUEST
+            if hurried and select.select([self._sock], [], [], timeout)[0]:
+                timeout = _FIRST_REQUEST
+            self._run(self._watch.resume_listeners)
+            return self._workers.take(timeout)
+        finally:
+            self._end_taking()
+
+    def stay(self, connection: "Connection") -> bool:
+        """Whether another request comes over this connection, soon, and before any other's.
+
+        ``http.server`` serves a whole connection in one call, however long it is idle.  Clients that
+        send one request after another find that here, too.
+        """
+        if not connection.is_open or not self._turn.acquire(blocking=False):
+            return False  # Somebody else is waiting for a request, whose turn it is.
         self._taking = True
         self._run(self._watch.resume_listeners)
         try:
-            return self._workers.take(timeout)
+            deadline = monotonic() + _NEXT_REQUEST
+            while connection.is_open:
+                self._news.clear()
+                if self._workers.take_own(connection):
+                    return True
+                if self._workers.waiting or not self._news.wait(deadline - monotonic()):
+                    break
+            return False
         finally:
-            self._run(self._watch.suspend_listeners)
-            self._taking = False
-            if self._workers.waiting:
-                self._knock()
+            self._end_taking()
+            self._turn.release()
+
+    def _end_taking(self) -> None:
+        self._run(self._watch.suspend_listeners)
+        self._taking = False
+        if self._workers.waiting and not self._knocks:
+            self._knock()
+
+    def _answer_knocks(self) -> None:
+        """Called by the event loop's thread: what waits is about to be taken.
+
+        Else the listening socket would stay ready, and the next call would wait for a request that does
+        not come.  Clients' connections that are accepted on the way have their turn.
+        """
+        while self._knocks and self._watch.accept_one():
+            pass
+
+    def _closed(self, connection: "Connection") -> None:
+        self._end_handler(connection)
+        self._news.set()
 
     def _request_waits(self) -> None:
         """Called by the event loop's thread."""
+        self._news.set()
         if self._taking:
             self._watch.suspend_listeners()  # The next connection is for the next call.
-        else:
+        elif not self._knocks:
             self._knock()
 
     def _knock(self) -> None:

@@ -289,6 +289,10 @@ class Watch:
         for listener in self._listeners:
             listener.suspend()
 
+    def accept_one(self) -> bool:
+        """Accept one connection of each listener; False if there was none.  The leading thread's."""
+        return any([listener.accept(1) for listener in self._listeners])  # noqa: C419 - each of them
+
     def resume_listeners(self) -> None:
         """Accept again, and at once what has come.  The leading thread's."""
         for listener in self._listeners:

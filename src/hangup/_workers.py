@@ -420,6 +420,17 @@ class SerialWorkers(Workers):
             else:
                 return connection
 
+    def take_own(self, connection: Connection) -> bool:
+        """Take this connection's request, if it has one that waits."""
+        with self._lock:
+            if not self._backlog.remove(connection):
+                return False
+        self._arrived.acquire()  # which counts it, or is about to
+        if is_dead(connection):
+            connection.drop()
+            return False
+        return True
+
     def serve(self, timeout: float | None) -> None:
         """Handle the next request; returns also when none came for ``timeout`` seconds.
 

@@ -198,6 +198,8 @@ class _OnEngine(socketserver.TCPServer):
             steps.serve_in_thread(connection, daemon=getattr(self, "daemon_threads", False))
         else:
             steps.serve(connection)
+            while steps.stay(connection):
+                steps.serve(connection)
 
     def _timeout_of_request(self) -> float | None:
         """:attr:`timeout`, or what the listening socket has, if that is less."""
