@@ -1,9 +1,7 @@
 """What went wrong once where threads meet in the engine, each made to happen again."""
 
 import contextlib
-import copy
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -326,22 +324,3 @@ def has_ended(child: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
-
-
-@pytest.mark.parametrize(
-    "duplicate", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
-)
-def test_the_header_fields_of_a_request_in_chunks_can_be_copied(serve: Any, duplicate: Any) -> None:
-    class Copies(hangup.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            its_copy = duplicate(self.headers)
-            assert type(its_copy) is self.MessageClass
-            assert its_copy["Transfer-Encoding"] == "chunked"
-            answer(self, self.rfile.readline())  # Whoever has the copy knows of the chunks.
-
-    serving = serve(Copies)
-    with serving.connect() as peer:
-        peer.send(
-            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
-        )
-        assert peer.response()[1] == b"3\r\n"
