@@ -167,7 +167,9 @@ def test_who_waits_for_the_listening_socket_first_is_told_of_each_request(
             assert select.select([server], [], [], PATIENCE)[0], "the socket is not ready"
             server.handle_request()
             if kind is hangup.ThreadingHTTPServer:
-                until(lambda: len(handler.seen) == count or not server._steps._started[-1].is_alive(), "")
+                until(
+                    lambda: len(handler.seen) == count or not server._steps._started[-1].is_alive(), ""
+                )
 
     with Peer(server.server_address) as peer:
         served_before = len(handler.seen)
@@ -325,10 +327,13 @@ def test_tls(make: Any, kind: Any, how: str, certificate: Any) -> None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     trusting = ssl.create_default_context(cafile=certificate.rsa.cert)
     for _ in range(2):
-        with calling(server), socket.create_connection(server.server_address, PATIENCE) as plain:
-            with trusting.wrap_socket(plain, server_hostname="localhost") as sock:
-                sock.sendall(b"GET /tls HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-                got = b"".join(iter(lambda: sock.recv(4096), b""))  # noqa: B023
+        with (
+            calling(server),
+            socket.create_connection(server.server_address, PATIENCE) as plain,
+            trusting.wrap_socket(plain, server_hostname="localhost") as sock,
+        ):
+            sock.sendall(b"GET /tls HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            got = b"".join(iter(lambda: sock.recv(4096), b""))
         assert got.endswith(b"/tls")
     assert server.timeouts == 0
 
@@ -352,9 +357,9 @@ def test_a_unix_socket(handler: Any, tmp_path: Any) -> None:
         address_family = socket.AF_UNIX
         timeout = PATIENCE
 
-    with Unix(str(tmp_path / "s"), handler) as server:  # type: ignore[arg-type]
-        with Peer(server.server_address), Peer(server.server_address) as peer:
-            for number in range(2):
-                peer.get(f"/{number}")
-                server.handle_request()
-                assert peer.response()[1] == b"/%d" % number
+    path: Any = str(tmp_path / "s")
+    with Unix(path, handler) as server, Peer(path), Peer(path) as peer:
+        for number in range(2):
+            peer.get(f"/{number}")
+            server.handle_request()
+            assert peer.response()[1] == b"/%d" % number

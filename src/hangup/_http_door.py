@@ -3,7 +3,6 @@
 import logging
 import socket
 import socketserver
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._acceptor import Acceptor
@@ -13,6 +12,8 @@ from ._streams import ClientSocket
 from .adapter import adapt, is_wire_handler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._watch import Accept, Watch
     from .httpserver import _OnEngine
 
