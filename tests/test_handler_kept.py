@@ -27,7 +27,8 @@ class Keeping:
             self.rfile.read(int(self.headers["Content-Length"]))  # type: ignore[attr-defined]
         answer(self)
 
-    do_GET = do_POST
+    def do_GET(self) -> None:
+        self.do_POST()
 
     def log_message(self, *args: Any) -> None: ...
 
