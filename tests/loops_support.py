@@ -22,8 +22,7 @@ class Counting:
     def do_GET(self) -> None:
         self._answer()
 
-    def do_HEAD(self) -> None:
-        self._answer()
+    do_HEAD = do_GET
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from django.core.servers import basehttp
@@ -152,7 +152,7 @@ class Server(hangup.ThreadingHTTPServer):
     multithread, multiprocess, passthrough_errors, ssl_context = True, False, False, None
     _server_version = "test"
     app = staticmethod(app)
-    base_environ: ClassVar = {"SERVER_NAME": "h", "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PORT": "80",
+    base_environ = {"SERVER_NAME": "h", "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PORT": "80",
                     "REMOTE_HOST": "", "CONTENT_LENGTH": "", "SCRIPT_NAME": ""}  # fmt: skip
 
     def get_app(self) -> Any:

@@ -27,8 +27,7 @@ class Keeping:
             self.rfile.read(int(self.headers["Content-Length"]))  # type: ignore[attr-defined]
         answer(self)
 
-    def do_GET(self) -> None:
-        self.do_POST()
+    do_GET = do_POST
 
     def log_message(self, *args: Any) -> None: ...
 

@@ -64,9 +64,8 @@ class _Adapter(Handling):
             self._hangup.idle_timeout = self.timeout  # type: ignore[attr-defined]
         if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined]  # noqa: SLF001
             self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
-        stream: Any = self.rfile  # type: ignore[attr-defined]
-        if self._hangup is not None and isinstance(stream, RequestStream):
-            stream.before_line = self._before_line
+        if self._hangup is not None and isinstance(self.rfile, RequestStream):
+            self.rfile.before_line = self._before_line
 
     def handle(self) -> None:
         if self._being_made():
