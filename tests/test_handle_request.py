@@ -66,7 +66,7 @@ def calling(server: Any, times: int = 1) -> Iterator[None]:
         for _ in range(times):
             server.handle_request()
 
-    thread = threading.Thread(target=call)
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
     yield
     thread.join(PATIENCE)
@@ -258,7 +258,7 @@ def test_an_idle_connection_of_a_call_ends_when_serve_forever_takes_over(make: A
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_server_close_ends_the_connections_and_a_call_that_waits(make: Any, kind: Any) -> None:
-    server = make(kind)
+    server = make(kind, timeout=None)
     with Peer(server.server_address) as silent, calling(server):
         until(lambda: server._engine is not None and connections(server) == 1, "the call waits")
         server.server_close()
