@@ -109,8 +109,8 @@ def test_a_thread_that_waits_in_rfile_when_its_request_ends_reads_nothing_more(s
             self.rfile.read(10)
             threads.append(threading.Thread(target=read, args=(self.rfile,)))
             threads[0].start()
-            held_up = self._hangup.watch.held_up
-            until(lambda: held_up, "it waits for more of the body")
+            held_up, exchange = self._hangup.watch.held_up, self._hangup.exchange
+            until(lambda: held_up and exchange.body_in == BODY // 2, "it waits for more of the body")
         else:
             found.append(self.rfile.read())
         answer(self)

@@ -218,6 +218,20 @@ def calls(count: int, method: str = "handle_one_request") -> Any:
     return handle
 
 
+def test_each_request_of_a_loop_has_a_client_of_its_own(serve: Any, base: Any, loop: Any) -> None:
+    clients: list[Any] = []
+
+    def do_GET(self: Any) -> None:
+        clients.append((self.client, hangup.current_client()))
+        self._answer()
+
+    with serve(handler(base, do_GET=do_GET, **loop)).connect() as peer:
+        for number in range(2):
+            peer.get(f"/{number}").response()
+    assert [here is current for here, current in clients] == [True, True]
+    assert clients[0][0] is not clients[1][0]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_so_many_calls_handle_so_many_requests_and_then_the_connection_ends(
     run: Any, base: Any, count: int

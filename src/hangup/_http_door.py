@@ -12,6 +12,8 @@ from ._streams import ClientSocket
 from .adapter import adapt, is_wire_handler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._watch import Accept, Watch
     from .httpserver import _OnEngine
 
@@ -41,6 +43,8 @@ class HTTPDoor:
         #: What a finish_request of the program's own is to make handlers of, so that they tell of what
         #: they do; None if it need not.
         self.made_by_program = None if self._plain_finish or not self._raw else self._make
+        #: Whether a connection from this address is the server's own; see _steps.
+        self.is_ours: Callable[[Any], bool] | None = None
         self._plain_close = (
             cls.shutdown_request is plain.shutdown_request
             and cls.close_request is socketserver.TCPServer.close_request
@@ -69,6 +73,8 @@ class HTTPDoor:
 
     def _verify(self, connection: Connection) -> bool:
         server = self._server
+        if self.is_ours is not None and self.is_ours(connection.address):
+            return True
         wanted = False
         try:
             wanted = server.verify_request(connection.sock, connection.address)

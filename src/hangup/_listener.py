@@ -134,6 +134,8 @@ class Listener:
 
     def resume(self) -> None:
         """Accept again."""
+        if not self._suspended:
+            return
         self._suspended = False
         if self not in self._watch.paused:
             self._watch.poller.add_listener(self.sock)

@@ -7,6 +7,7 @@ for its listening socket together with others, by :mod:`select`.  A request that
 waits for the next.
 """
 
+import contextlib
 import select
 import socket
 import threading
@@ -68,6 +69,8 @@ class Steps:
         self._started: list[threading.Thread] = []
         self._turn = threading.Lock()
         self._taking = False
+        #: Whether the engine has ended.
+        self.closed = False
         # Connections of our own, by their address.
         self._knocks: dict[Any, socket.socket] = {}
         engine.listen(sock, one_at_a_time=True)
@@ -97,6 +100,8 @@ class Steps:
         return self._workers.take(0)
 
     def _take(self, timeout: float | None) -> "Connection | None":
+        if self.closed:
+            return None
         self._taking = True
         try:
             if self._knocks:
@@ -137,7 +142,7 @@ class Steps:
     def _end_taking(self) -> None:
         self._run(self._watch.suspend_listeners)
         self._taking = False
-        if self._workers.waiting and not self._knocks:
+        if self._workers.waiting and not self._knocks and not self.closed:
             self._knock()
 
     def _answer_knocks(self) -> None:
@@ -172,6 +177,10 @@ class Steps:
         except OSError:
             sock.close()  # It can't be reached from here: whoever waits for its socket waits on.
 
+    def is_ours(self, address: Any) -> bool:
+        """Whether that is the address of a connection that only makes the listening socket ready."""
+        return address in self._knocks
+
     def _is_wanted(self, connection: "Connection") -> bool:
         knock = self._knocks.pop(connection.address, None)
         if knock is not None:
@@ -179,7 +188,9 @@ class Steps:
         return knock is None
 
     def close(self) -> None:
-        """After the engine has ended."""
+        """The engine has ended: have a call that waits return."""
+        self.closed = True
+        self._workers.interrupt()
         while self._knocks:
             self._knocks.popitem()[1].close()
 
@@ -199,9 +210,13 @@ class Steps:
         """Run the handler in a thread that keeps the connection, as ``ThreadingMixIn`` has it."""
         connection.one_thread = True
         self._started = [thread for thread in self._started if thread.is_alive()]
-        thread = threading.Thread(target=self.serve, args=(connection,), daemon=daemon)
+        thread = threading.Thread(target=self._serve_in_thread, args=(connection,), daemon=daemon)
         self._started.append(thread)
         thread.start()
+
+    def _serve_in_thread(self, connection: "Connection") -> None:
+        with contextlib.suppress(SystemExit):  # It ends its thread, as ever.
+            self.serve(connection)
 
     def join(self) -> None:
         """Wait for the threads that :meth:`serve_in_thread` has started."""

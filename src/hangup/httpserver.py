@@ -181,7 +181,8 @@ class _OnEngine(socketserver.TCPServer):
         waiting.  With :class:`socketserver.ThreadingMixIn` the handler runs in a thread, which keeps the
         connection.
         """
-        if self._needs_own_loop():
+        own_get = type(self).get_request is not _OnEngine.get_request
+        if self._needs_own_loop() or own_get:  # which may start a thread of its own, for TLS say
             super().handle_request()
             return
         timeout = self._timeout_of_request()
@@ -189,11 +190,13 @@ class _OnEngine(socketserver.TCPServer):
             if self._steps is None:
                 engine = self._new_engine(serial=True)
                 self._steps = Steps(engine, self.socket)
+                self._door.is_ours = self._steps.is_ours
                 self._engine = engine
             steps = self._steps
         connection = steps.take(timeout)
         if connection is None:
-            self.handle_timeout()
+            if not steps.closed:
+                self.handle_timeout()
         elif self.is_threading():
             steps.serve_in_thread(connection, daemon=getattr(self, "daemon_threads", False))
         else:
@@ -214,13 +217,14 @@ class _OnEngine(socketserver.TCPServer):
         """``serve_forever`` takes over from ``handle_request``: what waits for a call is served."""
         with self._lock:
             steps, self._steps = self._steps, None
-            self._engine = None
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                self._ended.append(engine)
         if steps is None:
             return
         steps.engine.drain()
         while (connection := steps.take_last()) is not None:
             steps.serve_in_thread(connection, daemon=True)
-        self._ended.append(steps.engine)
         steps.close()
 
     def _loop(self, serial_engine: Server | None, interval: float | None) -> None:
