@@ -24,7 +24,7 @@ __all__ = ["Pressure"]
 # Seconds between two looks, and for how long a client is watched before it is judged.
 _INTERVAL = 0.5
 _OBSERVED = 2.0
-# Seconds for which a connection that found no room counts as waiting: it is tried again sooner than that.
+# Seconds for which a connection that found no room counts as waiting: sooner it is tried again.
 _RECENT = 0.5
 
 
