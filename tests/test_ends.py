@@ -252,6 +252,7 @@ def test_nothing_is_said_of_nothing(run: Any, tmp_path: Path) -> None:
     program = serve_app_in(run, tmp_path, "serve", 60.0)
     with Peer(program.address) as idle:
         assert idle.get("/").response()[1] == b"ok"
+        program.wait_for('"target": "/"')  # It is in progress until it is told of.
         program.signal(signal.SIGINT)
         assert idle.read_to_end() == b""
     assert program.wait() == 0
