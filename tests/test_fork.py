@@ -82,6 +82,8 @@ class Handler(BASE):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         body = act(self.path, self.client)
+        if body is None:
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

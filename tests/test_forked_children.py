@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from conftest import Peer, until
+from conftest import Certificates, Peer, until
 from program_support import Program, is_dead
-from test_fork import ACTS, FRONTS, forked, start
+from test_fork import ACTS, FRONTS, forked, source_of, start
+from tls_support import TLSPeer
 
 __all__ = ["start"]
 
@@ -132,5 +133,27 @@ def test_a_child_of_hangup_serve_is_ended_by_a_signal(tmp_path: Any) -> None:
             assert sent.endswith(b"status 3")
         program.signal(signal.SIGTERM)
         assert program.wait() == 0
+    finally:
+        program.stop()
+
+
+RETURNS = """
+def OWN(client):
+    child = os.fork()
+    if child:
+        return b"status %d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+def test_over_tls_a_child_that_returns_says_no_goodbye_for_its_parent(
+    certificate: Certificates,
+) -> None:
+    cert = certificate.ecdsa
+    source = source_of("own", RETURNS, repr({"certfile": cert.cert, "keyfile": cert.key}))
+    program = Program(source.replace("hangup.ThreadingHTTPServer((", "hangup.ThreadingHTTPSServer(("))
+    try:
+        with TLSPeer(program.address) as peer:
+            assert peer.get("/own").response()[1] == b"status 0"
+            assert peer.get("/").response()[1] == b"%d" % program.process.pid
     finally:
         program.stop()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Certificates, Peer
+from conftest import Certificates, Peer, until
 from program_support import Program
 from tls_support import TLSPeer, Wire, client_context
 
@@ -31,7 +31,7 @@ def app(environ, start_response):
         return (body[at:at + 1000000] for at in range(0, len(body), 1000000))
     return [body]
 limits = dict.fromkeys(
-    ["head_timeout", "keep_alive_timeout", "body_timeout", "write_timeout", "handshake_timeout"], 1.0)
+    ["head_timeout", "keep_alive_timeout", "body_timeout", "write_timeout", "handshake_timeout"], 2.0)
 config = hangup.Config(**limits, max_threads=4)
 server = hangup.WSGIServer(app, port=0, access_log="off", config=config, **FILES)
 server.start()
@@ -39,7 +39,7 @@ say("port", server.port)
 signal.pause()
 """
 # Longer than each of the limits.
-STOPPED = 2.0
+STOPPED = 3.0
 
 
 @pytest.fixture
@@ -119,6 +119,42 @@ def test_the_rest_of_a_body(start: Any, size: int) -> None:
         assert silent.response()[0].status == 408
 
 
+def empty(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+
+def test_what_has_come_is_looked_for_before_a_deadline_is_applied(serve_app: Any) -> None:
+    # Which of the two comes first is a matter of where the process was stopped: here, the deadline.
+    serving = serve_app(empty)
+    watch = serving.server.engine.watch
+    with serving.connect() as idle, serving.connect() as half, serving.connect() as silent:
+        for each in (idle, silent):
+            assert each.get("/").response()[0].status == 200
+        half.send(b"GET / HTTP/1.1\r\n")
+        until(lambda: len(connections(watch)) == 3, "they are watched")
+
+        class Task:
+            deadline = float("inf")
+
+            def on_ready(self, _flags: int) -> bool:
+                idle.get("/")
+                half.send(b"Host: test\r\n\r\n")
+                for connection in connections(watch):
+                    connection.deadline = 0.0
+                watch.next_sweep = 0.0
+                return False
+
+        watch.look_at(Task())
+        assert idle.response()[0].status == 200
+        assert half.response()[0].status == 200
+        assert silent.read_to_end() == b""
+
+
+def connections(watch: Any) -> list[Any]:
+    return [entry for entry in list(watch._entries.values()) if hasattr(entry, "peer")]
+
+
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_the_rest_of_a_handshake(start: Any, certificate: Certificates, version: str) -> None:
     import ssl
@@ -135,6 +171,8 @@ def test_the_rest_of_a_handshake(start: Any, certificate: Certificates, version:
             assert other.get("/").response()[1] == b"ok"
         with stopped(program):
             raw.send(flight[50:])
+        wire.hear()
+        threading.Event().wait(0.3)  # A round trip, and a busy client.
         wire.shake_hands()
         wire.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         assert wire.recv(100).startswith(b"HTTP/1.1 200 OK")

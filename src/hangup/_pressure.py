@@ -24,6 +24,8 @@ __all__ = ["Pressure"]
 # Seconds between two looks, and for how long a client is watched before it is judged.
 _INTERVAL = 0.5
 _OBSERVED = 2.0
+# Seconds for which a connection that found no room counts as waiting: sooner it is tried again.
+_RECENT = 0.5
 
 
 class Pressure:
@@ -56,7 +58,7 @@ class Pressure:
 
     def on_deadline(self) -> bool:
         """Cut off as many slow clients as requests wait, and one if connections do."""
-        full = monotonic() - self._full_at < _INTERVAL
+        full = monotonic() - self._full_at < _RECENT
         waiting = self._waiting() + full
         if not waiting:
             self._seen.clear()

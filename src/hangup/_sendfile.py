@@ -80,6 +80,8 @@ def send_file(connection: "Sender", file: Any, offset: int, count: int | None) -
     finally:
         if connection.sock.fileno() >= 0:
             os.set_blocking(connection.sock.fileno(), True)
+        if sent and not file.closed:
+            file.seek(offset + sent)  # As socket.socket.sendfile leaves it.
     return sent
 
 

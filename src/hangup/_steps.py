@@ -116,18 +116,19 @@ class Steps:
         finally:
             self._end_taking()
 
-    def stay(self, connection: "Connection") -> bool:
+    def stay(self, connection: "Connection", timeout: float | None) -> bool:
         """Whether another request comes over this connection, soon, and before any other's.
 
         ``http.server`` serves a whole connection in one call, however long it is idle.  Clients that
-        send one request after another find that here, too.
+        send one request after another find that here, too.  ``timeout`` is in seconds, if it is less.
         """
         if not connection.is_open or not self._turn.acquire(blocking=False):
             return False  # Somebody else is waiting for a request, whose turn it is.
         self._taking = True
         self._run(self._watch.resume_listeners)
         try:
-            deadline = monotonic() + _NEXT_REQUEST
+            limit = _NEXT_REQUEST if timeout is None else min(timeout, _NEXT_REQUEST)
+            deadline = monotonic() + limit
             while connection.is_open:
                 self._news.clear()
                 if self._workers.take_own(connection):

@@ -9,7 +9,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from threading import Lock
+from threading import Lock, current_thread, main_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -413,7 +413,9 @@ class Watch:
         """One that fails costs nobody anything, and the log a line now and then, without the record."""
         try:
             sink(record)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and current_thread() is main_thread():
+                raise  # Ctrl-C, or sys.exit(), in a server whose handlers run there.
             self._troubles.setdefault(id(sink), Trouble(what, "records")).failed(error)
         else:
             if self._troubles and (trouble := self._troubles.get(id(sink))) is not None:

@@ -115,9 +115,9 @@ class Config:
         unlimited=True,
     )
     body_ahead: int = _setting(
-        # One read's worth. nginx waits for whole bodies, waitress too; this bounds the memory.
+        # One read's worth. nginx and waitress wait for whole bodies, on disk; this bounds the memory.
         65536,
-        "part of a request's body that comes before a thread takes it up, when half of them are busy",
+        "part of a request's body that is received before its handler begins (0: none)",
     )
     max_discarded_body: int = _setting(
         # What a handler left unread is read and dropped up to here, so that the connection can be

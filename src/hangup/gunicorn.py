@@ -27,6 +27,8 @@ __all__ = ["Worker"]
 
 # Seconds between two signs of life; gunicorn's time-out is in whole seconds.
 _HEARTBEAT = 1.0
+# Seconds, at the most, that what is cut off has to end before the arbiter kills its process.
+_LAST_WORDS = 1.0
 
 
 class Worker(base.Worker):  # type: ignore[misc]
@@ -57,12 +59,15 @@ class Worker(base.Worker):  # type: ignore[misc]
             self.notify()
             self._wait()
         engine.drain(LAST_REQUEST)
-        deadline = time.monotonic() + self.cfg.graceful_timeout
+        grace = self.cfg.graceful_timeout
+        # The arbiter kills whatever is there when the time is over: before that, it is told, and logged.
+        grace -= min(_LAST_WORDS, grace / 4)
+        deadline = time.monotonic() + grace
         while engine.busy and (left := deadline - time.monotonic()) > 0:
             self.notify()
             engine.wait(min(left, self._heartbeat))
-        if engine.cut_off(self.cfg.graceful_timeout):
-            engine.wait(_HEARTBEAT)
+        if engine.cut_off(grace):
+            engine.wait(_LAST_WORDS)
         engine.close(wait=False)
         for sock in self.sockets:
             sock.close()

@@ -201,7 +201,7 @@ class _OnEngine(socketserver.TCPServer):
             steps.serve_in_thread(connection, daemon=getattr(self, "daemon_threads", False))
         else:
             steps.serve(connection)
-            while steps.stay(connection):
+            while steps.stay(connection, timeout):
                 steps.serve(connection)
 
     def _timeout_of_request(self) -> float | None:

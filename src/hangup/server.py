@@ -313,10 +313,13 @@ class Server:
         exchange.status = status
         head, body = plain_answer(status, reason)
         exchange.head_out = len(head)
+        phase = exchange.phase
         try:
             connection.send(head if exchange.is_for_head else head + body)
         except ClientDisconnected:
             pass
+        if outcome is Outcome.TIMED_OUT:
+            exchange.phase = phase  # What it was that took too long.
 
     def _end(self, connection: Connection) -> None:
         connection.end_exchange(keep_open=False)

@@ -363,7 +363,8 @@ def serve(
             signal.set_wakeup_fd(wakeup_fd)
         if server.engine is not None and (left := len(server.engine.in_progress())):
             requests = "1 request" if left == 1 else f"{left} requests"
-            _log.info("finishing %s; a second Ctrl-C or SIGTERM ends at once", requests)
+            # A warning, since whoever has set up no logging is to see it, too.
+            _log.warning("finishing %s; a second Ctrl-C or SIGTERM ends at once", requests)
         server.close(grace)
         for number, handler in handlers.items():
             signal.signal(number, handler)
