@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from test_frameworks import load
 from test_sendfile import FILES, content
 
 
@@ -20,35 +21,17 @@ def flask_app(make: Any) -> Any:
 
 
 def django_app(make: Any) -> Any:
-    pytest.importorskip("django")
-    from django.conf import settings
-
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="x")
-    import django
+    load("django_app")  # whose settings are the process's
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import FileResponse
 
-    django.setup()
-    views.clear()
-    views.append(lambda _request: FileResponse(make()))
-    return WSGIHandler()
+    class Sends(WSGIHandler):
+        def get_response(self, request: Any) -> Any:
+            response = FileResponse(make())
+            response._resource_closers.append(request.close)
+            return response
 
-
-views: list[Any] = []
-
-
-def _view(request: Any) -> Any:
-    return views[0](request)
-
-
-def __getattr__(name: str) -> Any:
-    # This module is Django's ROOT_URLCONF.
-    if name != "urlpatterns":
-        raise AttributeError(name)
-    from django.urls import path
-
-    return [path("", _view)]
+    return Sends()
 
 
 @pytest.mark.parametrize("framework", [flask_app, django_app])
