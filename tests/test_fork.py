@@ -94,7 +94,8 @@ port = server.server_port
 def stop():
     server.shutdown()
     server.server_close()
-run = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start
+def run():
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 """,
 }
 HTTP = {

@@ -16,6 +16,8 @@ __all__ = ["extent_of", "send_file"]
 _CALL_SIZE = 1024 * 1024
 # A pipe, or a file system that can't: what the call answers then.
 _CANNOT = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESPIPE))
+# Up to this size, in bytes, a file without blocks may be none.
+_OPINION = 65536
 # A piece of a file that has to be read.
 _PIECE_SIZE = 65536
 
@@ -34,7 +36,8 @@ def extent_of(file: Any) -> Extent | None:
     A descriptor by itself says nothing: :class:`gzip.GzipFile` has one, of the compressed file, and a
     class of a program's own may change what it reads.  So only the files that :func:`open` makes count,
     and those of :mod:`tempfile`.  And the size of a file is only an opinion where the file is no file on
-    a disk, as in ``/proc`` (0) and ``/sys`` (4096): then no blocks are allocated.
+    a disk, as in ``/proc`` (0) and ``/sys`` (4096): then no blocks are allocated, nor are they for a
+    moment to a file that was just written, which is read then, if it is as small as those are.
     """
     if type(file) is tempfile._TemporaryFileWrapper:  # noqa: SLF001
         file = file.file
@@ -43,7 +46,9 @@ def extent_of(file: Any) -> Extent | None:
         return None
     try:
         status = os.fstat(raw.fileno())
-        if not stat.S_ISREG(status.st_mode) or not getattr(status, "st_blocks", 1):
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_size <= _OPINION and not getattr(status, "st_blocks", 1):
             return None
         if type(file) is io.BufferedRandom:
             file.flush()
