@@ -18,6 +18,7 @@ from conftest import PATIENCE
 from hangup.probe.log import Log, accounts_for_departure, tracebacks
 from hangup.probe.points import Manner, pairs
 from hangup.probe.results import Fault, Run, Verdict
+from hangup.probe.usage import Census
 
 PROBE = [sys.executable, "-m", "hangup", "probe"]
 HERE = Path(__file__).parent
@@ -382,3 +383,16 @@ def test_a_log_file_is_read_as_it_grows_and_half_lines_wait(tmp_path: Path) -> N
     assert log.wait_for_events("began", ["7"], PATIENCE)
     assert not log.wait_for_events("ended", ["7"], 0.01)
     log.close()
+
+
+def test_a_thread_that_ends_in_the_middle_of_a_look_is_no_process_that_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server with a thread for each connection was called crashed, now and then."""
+    listdir = os.listdir
+
+    def with_one_that_has_ended(path: Any) -> list[str]:
+        return [*listdir(path), "999999999"] if str(path).endswith("/task") else listdir(path)
+
+    monkeypatch.setattr(os, "listdir", with_one_that_has_ended)
+    assert os.getpid() in {pid for pid, _ in Census(os.getpid()).members}

@@ -31,7 +31,7 @@ def app(environ, start_response):
         return (body[at:at + 1000000] for at in range(0, len(body), 1000000))
     return [body]
 limits = dict.fromkeys(
-    ["head_timeout", "keep_alive_timeout", "body_timeout", "write_timeout", "handshake_timeout"], 2.0)
+    ["head_timeout", "keep_alive_timeout", "body_timeout", "write_timeout", "handshake_timeout"], 3.0)
 config = hangup.Config(**limits, max_threads=4)
 server = hangup.WSGIServer(app, port=0, access_log="off", config=config, **FILES)
 server.start()
@@ -39,7 +39,7 @@ say("port", server.port)
 signal.pause()
 """
 # Longer than each of the limits.
-STOPPED = 3.0
+STOPPED = 4.0
 
 
 @pytest.fixture

@@ -54,11 +54,14 @@ def _tree(root: int) -> list[tuple[int, int]]:
             # Behind the name, which may have spaces and parentheses: state, …; the 20th is the start.
             fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
             tasks = os.listdir(_PROC / str(pid) / "task")
-            for task in tasks:
-                children = (_PROC / str(pid) / "task" / task / "children").read_text()
-                to_look_at += map(int, children.split())
-        except (OSError, ValueError):
+        except OSError:
             continue
+        for task in tasks:
+            try:
+                children = (_PROC / str(pid) / "task" / task / "children").read_text()
+            except OSError:
+                continue  # A thread that has ended meanwhile; its process has not.
+            to_look_at += map(int, children.split())
         if fields[0] not in "ZX":
             found.append((pid, int(fields[19])))
     return found
