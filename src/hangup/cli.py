@@ -124,8 +124,9 @@ def _config_options(command: Any) -> Any:
             kind: Any = click.Choice(choices)
         else:
             kind = (click.FloatRange if field.type is float else click.IntRange)(min=least)
-        unit = "Seconds " if field.type is float or field.name == "keepalive_idle" else ""
         text = field.metadata["help"]
+        is_time = field.type is float or field.name == "keepalive_idle"
+        unit = "Seconds " if is_time and not text.startswith("bytes") else ""
         name = _SHORT.get(field.name, field.name).replace("_", "-")
         option = _option(
             name,
