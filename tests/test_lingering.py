@@ -16,6 +16,7 @@ import hangup
 from conftest import BASES, PATIENCE, Certificates, Peer, Serving, ServingApp, answer, until
 from hangup import Config
 from hangup._ending import State
+from hangup._poller import bytes_queued
 from tls_support import TLSPeer
 
 # As much as the kernel takes for a client that does not read yet, so that the server is done with it.
@@ -135,6 +136,27 @@ def test_late_bytes_destroy_no_response_to_http_1_0(open_kind: Any, kind: str) -
         for _ in range(3):
             peer.send(b"\r\n")
         assert body_of(peer.read_to_end()) == BODY
+
+
+def test_what_came_while_it_was_sent_destroys_no_response(serve: Any, monkeypatch: Any) -> None:
+    """Nobody has watched the connection, and its client has read all by the time that it is closed."""
+    peer: Peer
+
+    class Handler(hangup.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self, bytes(30_000))
+            peer.send(LATE["request"])
+            peer.read_until(bytes(30_000))
+            connection = self.request.connection
+            until(lambda: not bytes_queued(connection.sock), "the client has it")
+            assert not connection.watched
+
+    serving = serve(Handler)
+    serving.engine.workers._watch.pacer._look = lambda: False  # A slow handler's would be watched.
+    peer = serving.connect()
+    with peer:
+        peer.get("/", "Connection: close")
+        assert peer.read_to_end() == b""
 
 
 def test_a_keep_alive_connection_that_ends_meanwhile_destroys_none(open_kind: Any) -> None:

@@ -171,7 +171,8 @@ class Ending(Receiver):
             self._receive_available()  # Its handler counted for itself: is there anything left?
         unread = self.pending or not self._drained or self.wire.buffer or not self.wire.body_ended
         # Who was refused in the middle of a head may be sending still.
-        much = self.sent_much and bytes_queued(self.sock)
+        # Sending it took a while, in which nobody may have watched for what comes.
+        much = self.sent_much and (bytes_queued(self.sock) or self.has_news())
         if unread or self._unsettled or self.refusal or much:
             self._begin_to_linger()
         else:
