@@ -105,6 +105,10 @@ class Command:
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         return host.strip("[]"), int(port)
 
+    def logged(self) -> int:
+        """How many bytes of the access log there are."""
+        return os.fstat(self._out.fileno()).st_size
+
     def end(self, signal_: int = signal.SIGTERM) -> tuple[int, str, str]:
         if self.process.poll() is None:
             self.process.send_signal(signal_)
@@ -146,6 +150,7 @@ def get(address: Any, path: str = "/") -> tuple[int, bytes]:
 def test_it_says_what_it_serves_where_and_with_how_many_threads(command: Any) -> None:
     server = command("hello:app", "--port", "0", "--threads", "5").ready()
     assert get(server.address) == (200, b"ok")
+    until(server.logged, "the request has ended")  # Its client has the response before that.
     status, out, err = server.end()
     assert status == 0
     assert re.fullmatch(
