@@ -3,6 +3,7 @@
 What has come in time is read before a deadline is applied; what has not is refused as ever.
 """
 
+import os
 import signal
 import socket
 import threading
@@ -63,6 +64,8 @@ class stopped:  # noqa: N801
 
     def __enter__(self) -> None:
         self.program.signal(signal.SIGSTOP)
+        # Its threads stop one by one: what is sent sooner one of them may still receive.
+        os.waitid(os.P_PID, self.program.process.pid, os.WSTOPPED)
 
     def __exit__(self, *_: object) -> None:
         # The one thing here that nothing tells of: that a time is over for somebody who sleeps.
