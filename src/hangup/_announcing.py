@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from ._replacing import put
 from ._version import __version__
 from .httpserver import _OnEngine, _serves_http
 from .server import shown
@@ -35,14 +36,10 @@ def announce_servers(undo: contextlib.ExitStack) -> None:
             with contextlib.suppress(OSError, ValueError):  # Nobody need read it.
                 print(f"hangup {__version__} {what}", file=sys.stderr, flush=True)
 
-    def put(owner: Any, name: str, value: Any) -> None:
-        undo.callback(setattr, owner, name, getattr(owner, name))
-        setattr(owner, name, value)
-
     serving = functools.partial(_announce, say)
     for cls in (_OnEngine, socketserver.BaseServer):
         for name in {"serve_forever", "handle_request"}.intersection(vars(cls)):
-            put(cls, name, _before(vars(cls)[name], serving))
+            put(undo, cls, name, _before(vars(cls)[name], serving))
     socket.socket.listen = _after_listening(socket.socket.listen, say)  # type: ignore[method-assign]
     undo.callback(delattr, socket.socket, "listen")  # It is inherited again.
 

@@ -21,6 +21,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ._replacing import put
+
 __all__ = ["adopt_children"]
 
 _HOOK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_child")
@@ -38,17 +40,14 @@ def adopt_children(undo: contextlib.ExitStack, install: Callable[[], object]) ->
     if not _PYTHON:
         return  # An interpreter inside another program.
 
-    def put(owner: Any, name: str, value: Any) -> None:
-        undo.callback(setattr, owner, name, getattr(owner, name))
-        setattr(owner, name, value)
-
-    put(subprocess.Popen, "__init__", _popen(subprocess.Popen.__init__))
+    put(undo, subprocess.Popen, "__init__", _popen(subprocess.Popen.__init__))
     if hasattr(os, "posix_spawn"):
-        put(os, "execve", _with_env(os.execve))
-        put(os, "execv", _without_env(os.execv, os.execve))
-        put(os, "posix_spawn", _with_env(os.posix_spawn))
-        put(os, "posix_spawnp", _with_env(os.posix_spawnp))
+        put(undo, os, "execve", _with_env(os.execve))
+        put(undo, os, "execv", _without_env(os.execv, os.execve))
+        put(undo, os, "posix_spawn", _with_env(os.posix_spawn))
+        put(undo, os, "posix_spawnp", _with_env(os.posix_spawnp))
     put(
+        undo,
         multiprocessing.spawn,
         "get_preparation_data",
         _prepared(multiprocessing.spawn.get_preparation_data, install),

@@ -119,9 +119,8 @@ class FieldPolicy:
             if "_" not in upper or self._takes(upper, trusted=trusted):
                 kept.append((name, value))
                 if upper == "SCRIPT_NAME" and trusted:
-                    script_name = (
-                        value  # A stranger's is a field like any other, whatever header_map says.
-                    )
+                    # A stranger's is a field like any other, whatever header_map says.
+                    script_name = value
         return Judged(kept, scheme, script_name)
 
     def _takes(self, name: str, *, trusted: bool) -> bool:

@@ -17,10 +17,12 @@ from ._line_writer import write_text
 from ._peer import ClientState
 from ._streams import AnswerStream
 from .client import Client
+from .exceptions import ClientDisconnected
 from .records import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from ._connection import Connection
+    from ._exchange import Exchange
 
 __all__ = [
     "BEING_MADE",
@@ -181,6 +183,21 @@ class Handling:
         self.close_connection = True
         self.raw_requestline = b""  # What http.server's own finds there at the end.
         return False
+
+    def _is_whole(self, connection: "Connection") -> bool:
+        """Whether all of the response was sent, as far as can be seen."""
+        exchange = connection.exchange
+        if exchange is None:
+            return False
+        try:
+            connection.flush()
+        except ClientDisconnected:
+            return False
+        return self._has_sent_all(connection, exchange)
+
+    def _has_sent_all(self, connection: "Connection", exchange: "Exchange") -> bool:
+        """Whether the response has the length that it says; nothing is held back any more."""
+        raise NotImplementedError
 
     def _report_departure(self, connection: "Connection") -> None:
         """A program's own log is told of a client that left before any answer began, too."""

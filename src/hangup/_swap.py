@@ -6,6 +6,7 @@ argument that is the old one, and a module that has imported it would still have
 
 import builtins
 import contextlib
+import functools
 import http.server
 import socketserver
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ._cgi import CGIHTTPRequestHandler
+from ._replacing import put
 from .files import SimpleHTTPRequestHandler
 from .handler import BaseHTTPRequestHandler
 from .https import HTTPSServer, ThreadingHTTPSServer
@@ -53,18 +55,14 @@ def swap_classes() -> Callable[[], None]:
     """
     undo = contextlib.ExitStack()
 
-    def put(owner: Any, name: str, value: Any) -> None:
-        old = getattr(owner, name)
-        setattr(owner, name, value)
-        undo.callback(setattr, owner, name, old)
-
+    replace = functools.partial(put, undo)
     for cls in _derived():
         # An odd layout, or an order of bases that can't be: it stays the standard library's.
         with contextlib.suppress(TypeError):
-            put(cls, "__bases__", tuple(_SWAPS.get(base, base) for base in cls.__bases__))
+            replace(cls, "__bases__", tuple(_SWAPS.get(base, base) for base in cls.__bases__))
     for name, module in list(sys.modules.items()):
         if isinstance(module, types.ModuleType) and not _is_own(name):
-            _replace_in(module, put)
+            _replace_in(module, replace)
     return undo.close
 
 
@@ -89,7 +87,7 @@ def _swapped(value: Any) -> Any:
     return _SWAPS.get(value, value) if isinstance(value, type) else value
 
 
-def _replace_in(module: types.ModuleType, put: Callable[[Any, str, Any], None]) -> None:
+def _replace_in(module: types.ModuleType, replace: Callable[[Any, str, Any], None]) -> None:
     """Replace the classes in a module that knows them, by name or by ``http.server.…``."""
     names = vars(module)
     values = list(names.items())
@@ -97,23 +95,23 @@ def _replace_in(module: types.ModuleType, put: Callable[[Any, str, Any], None]) 
         return
     for name, value in values:
         if _swapped(value) is not value:
-            put(module, name, _swapped(value))
+            replace(module, name, _swapped(value))
         elif isinstance(value, types.FunctionType):
-            _replace_defaults(value, put)
+            _replace_defaults(value, replace)
         elif isinstance(value, type) and value.__module__ == module.__name__:
             for attribute, member in list(vars(value).items()):
                 if isinstance(member, types.FunctionType):
-                    _replace_defaults(member, put)
+                    _replace_defaults(member, replace)
                 elif _swapped(member) is not member:
-                    put(value, attribute, _swapped(member))
+                    replace(value, attribute, _swapped(member))
 
 
-def _replace_defaults(function: types.FunctionType, put: Callable[[Any, str, Any], None]) -> None:
+def _replace_defaults(function: types.FunctionType, replace: Callable[[Any, str, Any], None]) -> None:
     defaults, named = function.__defaults__, function.__kwdefaults__
     if defaults and any(_swapped(value) is not value for value in defaults):
-        put(function, "__defaults__", tuple(map(_swapped, defaults)))
+        replace(function, "__defaults__", tuple(map(_swapped, defaults)))
     if named and any(_swapped(value) is not value for value in named.values()):
-        put(function, "__kwdefaults__", {name: _swapped(value) for name, value in named.items()})
+        replace(function, "__kwdefaults__", {name: _swapped(value) for name, value in named.items()})
 
 
 def builtins_for_http_server() -> dict[str, Any]:

@@ -25,7 +25,6 @@ from ._handling import (
 from ._heads import unfinished, unparsed
 from ._peer import ClientState
 from ._streams import AnswerStream, ClientSocket, RequestStream
-from .exceptions import ClientDisconnected
 from .handler import BaseHTTPRequestHandler
 
 if TYPE_CHECKING:
@@ -129,15 +128,7 @@ class _Adapter(Handling):
             whole=connection.peer.state is ClientState.OPEN or self._is_whole(connection),
         )
 
-    def _is_whole(self, connection: Connection) -> bool:
-        """Whether all of the response was sent, as far as can be seen."""
-        exchange = connection.exchange
-        if exchange is None:
-            return False
-        try:
-            connection.flush()
-        except ClientDisconnected:
-            return False
+    def _has_sent_all(self, connection: Connection, exchange: "Exchange") -> bool:  # noqa: ARG002
         sent = exchange.out - exchange.head_out
         if self._hangup_length is not None and not exchange.is_for_head and exchange.status != 304:
             return sent >= self._hangup_length

@@ -143,10 +143,7 @@ class BaseHTTPRequestHandler(Responding):
             self.close_connection = True
         finally:
             self._settle_request(connection)
-        connection.end_exchange(
-            keep_open=connection.keep_open and not self.close_connection,
-            whole=connection.peer.state is _OPEN or self._is_whole(connection),
-        )
+        self._end_exchange(connection)
 
     def begin_request(self, connection: "Connection") -> None:
         self._request = connection.request
@@ -167,10 +164,7 @@ class BaseHTTPRequestHandler(Responding):
             self._complete(connection)
         finally:
             self._settle_request(connection)
-        connection.end_exchange(
-            keep_open=connection.keep_open and not self.close_connection,
-            whole=connection.peer.state is _OPEN or self._is_whole(connection),
-        )
+        self._end_exchange(connection)
 
     def _complete(self, connection: "Connection") -> None:
         """The handler has returned: see whether its response is one, and all of it."""
@@ -194,15 +188,13 @@ class BaseHTTPRequestHandler(Responding):
         if "rfile" in self.__dict__:
             del self.__dict__["rfile"]
 
-    def _is_whole(self, connection: "Connection") -> bool:
-        """Whether all of the response was sent, as far as can be seen."""
-        exchange = connection.exchange
-        if exchange is None:
-            return False
-        try:
-            connection.flush()
-        except ClientDisconnected:
-            return False
+    def _end_exchange(self, connection: "Connection") -> None:
+        connection.end_exchange(
+            keep_open=connection.keep_open and not self.close_connection,
+            whole=connection.peer.state is _OPEN or self._is_whole(connection),
+        )
+
+    def _has_sent_all(self, connection: "Connection", exchange: "Exchange") -> bool:
         if self._length is None or self._length == CHUNKED:
             return not exchange.may_have_stopped
         return self._is_delivered_by_length(connection, exchange)
