@@ -1,15 +1,14 @@
 """gunicorn as a process: its own workers, and hangup's, with the same settings."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from conftest import PATIENCE, Peer
+from program_support import Talking
 
 HANGUP = "hangup.gunicorn.Worker"
 
@@ -36,7 +35,7 @@ def app(environ, start_response):
 """
 
 
-class Gunicorn:
+class Gunicorn(Talking):
     """gunicorn in processes of its own; its log is read line by line.
 
     ``app`` is the source of a module ``hello``, whose ``app`` it serves; ``conf`` that of its
@@ -68,28 +67,7 @@ class Gunicorn:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.said = ""
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._news:
-                self.said += line
-                self._news.notify_all()
-
-    def wait_for(self, pattern: str, count: int = 1) -> list[str]:
-        found: list[str] = []
-
-        def there() -> bool:
-            found[:] = re.findall(pattern, self.said)
-            return len(found) >= count
-
-        with self._news:
-            assert self._news.wait_for(there, 2 * PATIENCE), self.said
-        return found
+        self._listen_to(self.process.stderr)
 
     def ready(self, workers: int = 1) -> "Gunicorn":
         self.wait_for(r"Booting worker with pid: (\d+)", workers)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import IO, Any
 
 from conftest import PATIENCE, Peer
 
@@ -21,29 +21,18 @@ def say(*words):
 """
 
 
-class Program:
-    """A Python program, what it says on stdout line by line, and the children that it tells of.
+class Talking:
+    """A process whose output a thread reads line by line; ``_news`` guards ``said``, all of it."""
 
-    It says ``port N`` where it listens, and ``child N`` of each child: those are killed at the end.
-    """
-
-    def __init__(self, source: str, *args: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            args or [sys.executable, "-W", "ignore", "-c", HEAD + source],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def _listen_to(self, output: IO[str] | None) -> None:
+        assert output is not None
         self.said = ""
         self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, args=(output,))
         self._reader.start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+    def _read(self, output: IO[str]) -> None:
+        for line in output:
             with self._news:
                 self.said += line
                 self._news.notify_all()
@@ -59,6 +48,24 @@ class Program:
         with self._news:
             assert self._news.wait_for(there, 2 * PATIENCE), f"no {pattern} in {self.said}"
         return found
+
+
+class Program(Talking):
+    """A Python program, what it says on stdout line by line, and the children that it tells of.
+
+    It says ``port N`` where it listens, and ``child N`` of each child: those are killed at the end.
+    """
+
+    def __init__(self, source: str, *args: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            args or [sys.executable, "-W", "ignore", "-c", HEAD + source],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._listen_to(self.process.stdout)
 
     @property
     def address(self) -> tuple[str, int]:
