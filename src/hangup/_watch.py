@@ -113,6 +113,7 @@ class Watch:
         self.access_sink: Callable[[RequestRecord], None] | None = None
         #: Whether anybody wants to know of requests: a record costs half a microsecond.
         self.is_told = True
+        # By sink. Any thread; of the dict only single operations are used, each atomic.
         self._troubles: dict[int, Trouble] = {}
         self.on_closed: Callable[[Any], None] | None = None
         #: Does the program write its own log? Then what never reached a handler is not in it.
