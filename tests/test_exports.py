@@ -114,6 +114,7 @@ ORDER = [
     "https",
     "_loading",
     "_reload",
+    "_replacing",
     "_swap",
     "_children",
     "_announcing",
