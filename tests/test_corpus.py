@@ -145,7 +145,7 @@ def events(wire: Wire, pieces: list[bytes]) -> list[Any]:
                     body = b""
                 if (request := wire.next_request()) is None:
                     break
-                found.append((request.method, request.target, request.protocol, request.fields.items))
+                found.append((request.method, request.target, request.protocol, request.items))
     except hangup.BadRequest as refusal:
         found.append(refusal.status)
     return found

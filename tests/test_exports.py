@@ -59,6 +59,9 @@ ORDER = [
     "_interrupt",
     "client",
     "cancelling",
+    "_field_names",
+    "_request",
+    "_plain_heads",
     "_heads",
     "_chunks",
     "_path_heads",
@@ -161,7 +164,9 @@ def test_the_probe_stands_alone() -> None:
                 assert not [alias for alias in node.names if alias.name.startswith("hangup")], path
 
 
-@pytest.mark.parametrize("name", ["_chunks", "_heads", "_proxy_protocol", "_wire"])
+@pytest.mark.parametrize(
+    "name", ["_chunks", "_field_names", "_request", "_plain_heads", "_heads", "_proxy_protocol", "_wire"]
+)
 def test_the_wire_does_no_io(name: str) -> None:
     tree = ast.parse((SOURCE / f"{name}.py").read_text())
     imported = {

@@ -28,6 +28,7 @@ from hangup._gunicorn_settings import (
     config_of,
     setting,
 )
+from hangup._heads import Heads
 from hangup.gunicorn import Worker
 
 NAMES = {setting.name for setting in KNOWN_SETTINGS}
@@ -563,11 +564,17 @@ def test_networks_addresses_and_everybody() -> None:
 
 def test_a_policy_knows_when_it_matters_who_asks() -> None:
     policy = FieldPolicy(configured())
-    assert not policy.concerns([("Host", "a"), ("X-Forwarded-For", "b")])
-    for name in ("X_A", "x-forwarded-proto", "X-Forwarded-Ssl"):
-        assert policy.concerns([("Host", "a"), (name, "b")])
-    with pytest.raises(hangup.BadRequest):
-        policy.concerns([("Content-Type", "a/b"), ("content-type", "c/d")])
+    heads = Heads(hangup.Config())
+
+    def head(*lines: bytes) -> bytes:
+        return b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *lines, b"", b""])
+
+    for parse in (heads.parse, heads.parse_strictly):
+        assert not policy.concerns(parse(head(b"X-Forwarded-For: b")))
+        for name in (b"X_A", b"x-forwarded-proto", b"X-Forwarded-Ssl"):
+            assert policy.concerns(parse(head(name + b": b")))
+        with pytest.raises(hangup.BadRequest):
+            policy.concerns(parse(head(b"Content-Type: a/b", b"content-type: c/d")))
 
 
 @pytest.mark.parametrize("header_map", ["drop", "dangerous"])

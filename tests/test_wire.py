@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hangup import BadRequest, Config
-from hangup._heads import CHUNKED
 from hangup._plain_answer import plain_answer
+from hangup._request import CHUNKED
 from hangup._wire import Wire
 
 HOST = b"Host: example.org\r\n"
@@ -30,7 +30,7 @@ def parse(pieces: list[bytes], config: Config | None = None) -> list[Any]:
             request = wire.next_request()
             if request is None:
                 return
-            events.append((request.method, request.target, request.protocol, request.fields))
+            events.append((request.method, request.target, request.protocol, request))
 
     try:
         for piece in pieces:

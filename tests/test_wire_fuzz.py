@@ -1,6 +1,6 @@
 """Any bytes, split anyhow: what the wire may say of them.
 
-Streams are built by the grammar of RFC 9112, or taken from the corpus, and then damaged.  Four things
+Streams are built by the grammar of RFC 9112, or taken from the corpus, and then damaged.  Five things
 hold of each, and ``fuzz_wire.py`` looks for streams of which they don't:
 
 - Only BadRequest is raised, with a status that is documented.
@@ -12,6 +12,7 @@ hold of each, and ``fuzz_wire.py`` looks for streams of which they don't:
   as a limit may be noticed before or after the damage.
 - An accepted request that is written again, plainly, is the same request.
 - A reader that knows nothing of the wire finds the same messages, with the same ends and bodies.
+- A head that needs no parser (``_plain_heads``) means what llhttp makes of it.
 
 ``WIRE_EXAMPLES=20000`` looks at more examples of each.
 """
@@ -22,6 +23,7 @@ import os
 import random
 import re
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +31,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hangup import BadRequest, Config
-from hangup._heads import CHUNKED, Fields, Heads
+from hangup._environ import environ_fields
+from hangup._heads import Heads
+from hangup._request import CHUNKED
 from hangup._wire import Wire
 from test_corpus import MALFORMED, WELL_FORMED
 from test_wire import BAD, GOOD
@@ -59,8 +63,8 @@ class Message:
     body: bytes = b""
     #: Where it ends in the stream; None if it has not all come.
     end: int | None = None
-    #: All that the wire says of the fields.
-    fields: Fields | None = dataclasses.field(default=None, compare=False, repr=False)
+    #: All that the wire says of the fields, and of what they mean.
+    fields: Any = dataclasses.field(default=None, compare=False, repr=False)
     #: The reference's: whether a server may refuse it.
     optional: bool = dataclasses.field(default=False, compare=False)
 
@@ -118,7 +122,13 @@ def advance(wire: Wire, messages: list[Message], received: int, body_of: Any) ->
     request = wire.next_request()
     if request is None:
         return False
-    fields = request.fields
+    fields = SimpleNamespace(
+        items=request.items,
+        length=request.length,
+        keep_alive=request.keep_alive,
+        expects_continue=request.expects_continue,
+        upgrade=request.upgrade,
+    )
     line = (request.method, request.target, request.protocol)
     messages.append(Message(line, fields.items, fields.keep_alive, fields=fields))
     return True
@@ -161,9 +171,7 @@ def bytewise(data: bytes) -> list[bytes]:
 def check_split(data: bytes, cuts: list[int], config: Config = PLAIN) -> None:
     heads = Heads(config)
     whole = read([data], config, heads)
-    # Heads that are known by now, and such as are not.
     for reading in [
-        read([data], config, heads),
         read(cut(data, cuts), config, heads),
         read(bytewise(data), config),
         read_ahead([data], config),
@@ -204,7 +212,6 @@ def check_round_trip(data: bytes) -> None:
 def written(message: Message) -> bytes:
     lines = [" ".join(message.line), *(f"{name}: {value}" for name, value in message.items), "", ""]
     body = message.body
-    assert message.fields is not None
     if message.fields.length == CHUNKED:
         chunks = [body[at : at + 50] for at in range(0, len(body), 50)]
         body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
@@ -237,10 +244,33 @@ def check_reference(data: bytes) -> None:
 
 def check(data: bytes, cuts: list[int]) -> None:
     """All of it."""
+    check_plain(data)
     check_split(data, cuts)
     check_split(data, cuts, TIGHT)
     check_round_trip(data)
     check_reference(data)
+
+
+def check_plain(data: bytes) -> None:
+    """Whatever the short way takes for a head means the same to llhttp, if it is none of several."""
+    ends = [found.end() for found in re.finditer(b"\r\n\r\n", data)]
+    for config in (PLAIN, TIGHT):
+        for start, end in itertools.combinations([0, *ends], 2):
+            judge_plain(data[start:end], Heads(config))
+
+
+def judge_plain(head: bytes, heads: Heads) -> bool:
+    """Whether the short way takes this head, which then means the same to llhttp and in an environ."""
+    plain = heads.parse_plainly(head)
+    if plain is None:
+        return False
+    strict = heads.parse_strictly(head)
+    for said in ("head", "method", "target", "protocol", "items", "length", "keep_alive"):
+        assert getattr(plain, said) == getattr(strict, said), said
+    for said in ("expects_continue", "upgrade", "keeps_plainly"):
+        assert getattr(plain, said) == getattr(strict, said), said
+    assert plain.cgi == environ_fields(strict.items)
+    return True
 
 
 # -- a second opinion
@@ -757,6 +787,47 @@ def test_an_accepted_request_written_again_is_the_same_request(data: bytes) -> N
 @given(STREAMS)
 def test_a_reader_that_knows_nothing_of_the_wire_finds_the_same(data: bytes) -> None:
     check_reference(data)
+
+
+#: As programs send them; each is of the plain kind.
+ORDINARY = [
+    b"\r\n".join([*lines, b"", b""])
+    for lines in [
+        [
+            b"GET /shop/3?page=2&sort=price HTTP/1.1",
+            b"Host: shop.example:8000",
+            b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0)",
+            b"Accept: text/html,application/xhtml+xml,*/*;q=0.8",
+            b'sec-ch-ua: "Chromium";v="156", "Not)A;Brand";v="24"',
+            b"Referer: http://shop.example:8000/a:%20b",
+            b"Cookie: session=a.b-c; theme=dark",
+        ],
+        [b"GET / HTTP/1.1", b"Host: a", b"User-Agent: curl/8.5.0", b"Accept: */*"],
+        [
+            b"POST /a HTTP/1.0",
+            b"Host: a-b.c:64999",
+            b"Connection: keep-alive",
+            b"Content-Type: text/plain",
+            b"Content-Length: 007",
+            b"X-Empty: ",
+            b"x-spaces:   two ",
+        ],
+        [b"DELETE /?a=:b HTTP/1.1", b"host: a", b"connection: close", b"content-length: 0"],
+    ]
+]
+
+
+@looks(4)
+@given(st.sampled_from(ORDINARY), st.lists(DAMAGE, max_size=3).map(without_stretches))
+def test_a_head_that_needs_no_parser_means_what_llhttp_makes_of_it(
+    data: bytes, damages: list[tuple[str, int, bytes]]
+) -> None:
+    check_plain(damaged(data, damages))
+
+
+@pytest.mark.parametrize("head", ORDINARY)
+def test_ordinary_heads_need_no_parser(head: bytes) -> None:
+    assert judge_plain(head, Heads(PLAIN))
 
 
 @pytest.mark.parametrize("seed", range(4))

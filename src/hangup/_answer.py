@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from ._answer_heads import AnswerHead
 from ._connection import Connection
 from ._exchange import Exchange
-from ._heads import Request
 from ._input import send_continue
 from ._peer import ClientState
+from ._request import Request
 from ._sender import JOIN_SIZE
 from ._sendfile import extent_of
 from .exceptions import ClientDisconnected
@@ -189,7 +189,6 @@ class Answer:
         if head is None:
             raise WSGIError("the application sends a body, and has not called start_response")
         connection, request = self._connection, self._request
-        fields = request.fields
         modern = request.protocol == "HTTP/1.1"
         length = total if head.length is None else head.length
         parts = [head.prefix]
@@ -212,13 +211,13 @@ class Answer:
         else:
             framing = _UNTIL_CLOSE  # RFC 9112 §6.3
         self.keep_open = (
-            fields.keep_alive
+            request.keep_alive
             and request.method != "CONNECT"  # What follows may be meant for a tunnel.
             and not head.closes
             and framing != _UNTIL_CLOSE
             and connection.keep_open
             and not (connection.watch.draining and connection.is_last())
-            and not (fields.length and connection.leaves_body(self._exchange))
+            and not (request.length and connection.leaves_body(self._exchange))
         )
         if not self.keep_open:
             parts.append(b"Connection: close\r\n")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._ending import Ending, State, has_begun
 from ._exchange import Exchange
-from ._heads import Request, unfinished, unparsed
+from ._request import Request, unfinished, unparsed
 from ._streams import ClientSocket
 from .exceptions import BadRequest
 from .records import Outcome, Phase
@@ -67,21 +67,32 @@ class Arrival(Ending):
                         received = wire.buffer
                         request = wire.next_request()
                         if request is not None:
-                            if not request.fields.length or self._is_whole(request):
+                            if not request.length or self._is_whole(request):
                                 return self._begin(request)
                             continue
                 if self._drained or not self._receive_available():
                     return False
         except BadRequest as refusal:
-            # A traceback would keep this frame, and what was received.
-            self.refusal = refusal.with_traceback(None)
-            self._begin(None, received)
-            self._coming = None
-            return True
+            return self._refuse(refusal, received)
+
+    def begin_with_body(self, request: Request) -> bool:
+        """The head of a request with a body has come, and nothing else; True if it is at hand so."""
+        try:
+            self.wire.begin_body(request)
+            return self._is_whole(request) and self._begin(request)
+        except BadRequest as refusal:
+            return self._refuse(refusal, request.head)
+
+    def _refuse(self, refusal: BadRequest, received: bytes) -> bool:
+        # A traceback would keep the caller's frame, and what was received.
+        self.refusal = refusal.with_traceback(None)
+        self._begin(None, received)
+        self._coming = None
+        return True
 
     def _is_whole(self, request: Request) -> bool:
         """Whether so much has come of the body that the request can begin; else it comes first."""
-        if self.blocking or request.fields.expects_continue or self in self.watch.waiting:
+        if self.blocking or request.expects_continue or self in self.watch.waiting:
             return True  # Its thread waits for the request, and may as well read its body.
         self._coming = request  # Its record tells of it, should its body be refused.
         self._coming_since = monotonic()
@@ -123,7 +134,7 @@ class Arrival(Ending):
             return False
         told = exchange.continued or exchange.body_in
         return wire.body_remaining > self.config.max_discarded_body or (
-            exchange.request.fields.expects_continue and not told
+            exchange.request.expects_continue and not told
         )
 
     def _discard_budget(self, exchange: Exchange) -> int:

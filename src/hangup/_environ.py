@@ -1,27 +1,17 @@
 """A request's head as WSGI has it (PEP 3333, "environ Variables"; RFC 3875)."""
 
-import functools
 import logging
 import sys
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ._heads import Fields, Request
+from ._field_names import SINGLE, cgi_key
 from ._input import NO_INPUT
+from ._request import Request
 from .client import reports_disconnect
 
-__all__ = ["environ_fields", "environ_of", "server_names"]
-
-#: Fields that have names of their own in CGI.
-_CGI_NAMES = frozenset(("CONTENT_TYPE", "CONTENT_LENGTH"))
-# HTTP_PROXY is a setting to the libraries of a program that is run with this environment: "httpoxy",
-# CVE-2016-5385.  Transfer-Encoding says how the body was sent, which is decoded here: whoever decodes it
-# removes the field (RFC 9112 §7.1.3), or the application decodes once more.
-_NEVER = frozenset(("PROXY", "TRANSFER_ENCODING"))
-# From this length on a name is not remembered: nobody means it, and it would stay.
-_LONG_NAME = 64
-
+__all__ = ["ERRORS", "environ_fields", "environ_of"]
 
 _log = logging.getLogger("hangup")
 
@@ -51,20 +41,21 @@ class _Errors:
         return getattr(sys.stderr, name)
 
 
-_ERRORS = _Errors()
+ERRORS = _Errors()
 
 
 def environ_of(
     request: Request, base: dict[str, Any], fields: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a head says, as a dict that requests with the same head copy.
+    """What a request says, as a dict of its own.
 
-    ``base`` is what the server adds; ``fields`` is what the request's fields put into it, if that is not
-    what they usually do: one whose name has an underscore is left out then, since it would pass for
-    another's, with a dash.  The path is decoded, and its bytes stand as latin-1.
+    ``base`` is what the server and the connection add, and ``fields`` what the request's fields put into
+    it, if that is not what they usually do: then a name with an underscore is left out, since it would
+    pass for another's, with a dash.  The path is decoded, and its bytes stand as latin-1.
     """
-    environ = base.copy()
-    environ.update(request.fields.seen_by or _see(request.fields) if fields is None else fields)
+    if fields is None:
+        fields = environ_fields(request.items) if request.cgi is None else request.cgi
+    environ = base | fields
     target = request.target
     path, _, query = target.partition("?")
     if not path.startswith("/"):
@@ -77,47 +68,27 @@ def environ_of(
     environ["QUERY_STRING"] = query
     environ["RAW_URI"] = environ["REQUEST_URI"] = target
     environ["SERVER_PROTOCOL"] = request.protocol
-    environ.setdefault("wsgi.errors", _ERRORS)
     environ["wsgi.input"] = NO_INPUT
+    if "SERVER_NAME" not in base:
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = _server_names(environ)
     return environ
-
-
-def _see(fields: Fields) -> dict[str, Any]:
-    """:func:`environ_fields`, kept with the fields: all requests that have them share it."""
-    fields.seen_by = seen = environ_fields(fields.items)
-    return seen
 
 
 def environ_fields(items: Iterable[tuple[str, str]], *, underscores: bool = False) -> dict[str, Any]:
     """What a request's fields put into an environ; names with underscores only if asked."""
     environ: dict[str, Any] = {}
     for name, value in items:
-        key = (_key if len(name) < _LONG_NAME else _make_key)(name, underscores)
+        key = cgi_key(name, underscores=underscores)
         if key not in environ:
             environ[key] = value
-        elif key not in _CGI_NAMES:  # The wire has refused two lengths that differ.
+        elif key not in SINGLE:  # The wire has refused two lengths that differ.
             # RFC 9110 §5.3; RFC 6265 §5.4 for cookies, whose values may have commas.
             environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + value
     environ.pop("", None)
     return environ
 
 
-def _make_key(name: str, underscores: bool) -> str:  # noqa: FBT001
-    """What a field is called in an environ; ``""`` for one that is left out."""
-    if "_" in name:
-        # Never a name of CGI's own: `Content_Length` says nothing of the body.
-        return "HTTP_" + name.upper().replace("-", "_") if underscores else ""
-    name = name.upper().replace("-", "_")
-    if name in _NEVER:
-        return ""
-    return name if name in _CGI_NAMES else "HTTP_" + name
-
-
-# Clients use few names: 60 ns for one that is remembered, 250 for another.
-_key = functools.lru_cache(maxsize=1024)(_make_key)
-
-
-def server_names(environ: dict[str, Any]) -> tuple[str, str]:
+def _server_names(environ: dict[str, Any]) -> tuple[str, str]:
     """``SERVER_NAME`` and ``SERVER_PORT`` where the listener has neither, on a unix socket.
 
     What the client asked for stands for them: the Host field, and the scheme's own port.

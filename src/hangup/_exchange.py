@@ -6,8 +6,8 @@ from http import HTTPStatus
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from ._heads import Request
 from ._peer import ClientState, Departure, Peer
+from ._request import Request
 from .client import Client, set_current
 from .records import CLIENT_CLOSED_REQUEST, Outcome, Phase, RequestRecord
 
@@ -245,7 +245,7 @@ class Exchange:
             left_at,
             wasted,
             self.thread or threading.current_thread().name,
-            request.fields.items,
+            request,
             self.answer_fields,
             self.reason,
             environ,

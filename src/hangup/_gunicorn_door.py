@@ -1,6 +1,5 @@
 """The engine's way into an application under gunicorn: its environ, its hooks, its count of requests."""
 
-import dataclasses
 import itertools
 import os
 import socket
@@ -14,12 +13,13 @@ from gunicorn.sock import ssl_context
 
 from ._answer_heads import field_line
 from ._connection import Connection
+from ._environ import environ_fields, environ_of
 from ._exchange import Exchange
 from ._gunicorn_fields import FieldPolicy, mount, trusts
 from ._gunicorn_log import ErrorStream, response_of
-from ._heads import Request
 from ._input import send_interim
 from ._proxy_protocol import ProxiedWire, ProxyHeader
+from ._request import Request
 from ._tls import ContextOf, check_context
 from ._watch import Accept, Watch
 from .exceptions import BadRequest
@@ -109,30 +109,33 @@ class GunicornDoor(WSGIDoor):
                 return
         super().handle(connection)
 
-    def see(self, request: Request, connection: Connection) -> dict[str, Any]:
+    def environ_of(self, request: Request, connection: Connection) -> dict[str, Any]:
         try:
-            return self._see(request, connection)
+            return self._environ_of(request, connection)
         except BadRequest as refusal:
             self._log_refusal(connection, refusal)
             raise
 
-    def _see(self, request: Request, connection: Connection) -> dict[str, Any]:
-        policy, items = self._policy, request.fields.items
-        if not policy.concerns(items):
-            environ = self.environ_of(request)
+    def _environ_of(self, request: Request, connection: Connection) -> dict[str, Any]:
+        policy = self._policy
+        if not policy.concerns(request):
+            environ = environ_of(request, connection.handler)
             if self._mounted:
                 mount(environ, self._mounted)
-            request.seen_by = environ
             return environ
-        judged = policy.judge(items, connection.peer.host)
-        environ = self.environ_of(request, judged.items, judged.scheme)
+        judged = policy.judge(request.items, connection.peer.host)
+        base = connection.handler
+        if judged.scheme is not None:
+            base = {**base, "wsgi.url_scheme": judged.scheme}
+            base.pop("HTTPS", None)
+            if judged.scheme == "https":
+                base["HTTPS"] = "on"
+        environ = environ_of(request, base, environ_fields(judged.items, underscores=True))
         if judged.script_name:
             if not mount(environ, judged.script_name):
                 raise BadRequest(500, "The request's path does not begin with its SCRIPT_NAME")
         elif judged.script_name is None and self._mounted:
             mount(environ, self._mounted)
-        if policy.trusts_all:
-            request.seen_by = environ
         return environ
 
     def complete(self, environ: dict[str, Any], connection: Connection) -> None:
@@ -159,8 +162,7 @@ class GunicornDoor(WSGIDoor):
             cfg.pre_request(worker, seen)
             if seen.headers != _upper(request):
                 # What the hook adds reaches the application, as it does with gunicorn's own workers.
-                fields = dataclasses.replace(request.fields, items=tuple(seen.headers), seen_by=None)
-                request = Request(request.head, request.method, request.target, request.protocol, fields)
+                request = request.with_items(seen.headers)
                 connection.request = request
             super().handle(connection)
         finally:
@@ -185,7 +187,7 @@ def _context_of(cfg: Any) -> ContextOf | None:
 
 
 def _upper(request: Request) -> list[tuple[str, str]]:
-    return [(name.upper(), value) for name, value in request.fields.items]
+    return [(name.upper(), value) for name, value in request.items]
 
 
 def _request_of(request: Request, connection: Connection) -> Any:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from ._field_names import cgi_key
 from ._gunicorn_settings import setting
-from ._heads import Heads, Request
+from ._heads import Heads
+from ._request import Request
 from .config import Config
 from .exceptions import BadRequest
 
@@ -38,9 +40,6 @@ class LenientHeads(Heads):
         self._strips: bool = setting(cfg, "strip_header_spaces")
 
     def parse(self, head: bytes) -> Request:
-        request = self.known.get(head)
-        if request is not None:
-            return request
         match = _METHOD.match(head)
         if match is not None:
             method = match[1]
@@ -81,17 +80,18 @@ class FieldPolicy:
 
     def __init__(self, cfg: Any) -> None:
         self._secure = {name.upper(): value for name, value in cfg.secure_scheme_headers.items()}
+        self._secure_keys = frozenset(map(cgi_key, self._secure))
         self._forwarder = frozenset(setting(cfg, "forwarder_headers"))
         self._map = setting(cfg, "header_map")
         self._trusts = functools.lru_cache(maxsize=1024)(trusts(cfg.forwarded_allow_ips))
-        #: Whether it is the same whose request it is.
-        self.trusts_all = "*" in cfg.forwarded_allow_ips
 
-    def concerns(self, items: Iterable[tuple[str, str]]) -> bool:
+    def concerns(self, request: Request) -> bool:
         """Whether it matters whose fields these are.  Raises :exc:`~hangup.BadRequest`."""
+        if request.cgi is not None:  # No name has an underscore then, or comes twice.
+            return not self._secure_keys.isdisjoint(request.cgi)
         concerned = False
         types = 0
-        for name, _ in items:
+        for name, _ in request.items:
             name = name.upper()
             if "_" in name or name in self._secure:
                 concerned = True

@@ -1,34 +1,21 @@
 """A request's head: what its bytes say, and which bytes can't be one (RFC 9112 §2 to §5).
 
-llhttp parses the fields.  It knows a fixed list of methods, and refuses some targets that clients do
-send, so the request line is judged here, by its grammar, and llhttp gets a line that it likes.
-
-A client repeats itself from request to request: the same Host, User-Agent, Accept, cookies (HPACK,
-RFC 7541, rests on that), and one that polls repeats all of it.  So what a block of fields says is
-remembered, and so are whole heads, for the latest :data:`REMEMBERED` of each.  A head with one field is
-parsed in 1.6 µs then instead of 2.9, one with fourteen, as browsers send them, in 1.9 instead of 7.4;
-and one that is known as a whole costs 0.1 µs.
+Nearly all heads are plain, and are read by ``_plain_heads``.  The others, and those that must be
+refused, are llhttp's to parse.  It knows a fixed list of methods, and refuses some targets that clients
+do send, so the request line is judged here, by its grammar, and llhttp gets a line that it likes.
 """
 
-import dataclasses
-import functools
 import ipaddress
 import re
-from typing import Any
 
 import httptools
 
+from ._plain_heads import plain_request
+from ._request import CHUNKED, Request
 from .config import Config, size_limit
 from .exceptions import BadRequest
 
-__all__ = ["CHUNKED", "Fields", "Heads", "Request", "unfinished", "unparsed"]
-
-#: The ``Fields.length`` of a chunked body.
-CHUNKED = -1
-#: How many blocks of fields, and how many heads, are remembered, and from which length on they are not:
-#: at the most some 2 MiB of each, which a client that never repeats itself can only turn over.
-REMEMBERED = 512
-_LONG = 2048
+__all__ = ["Heads"]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # A fragment is a browser's own business, and never sent (RFC 9112 §3.2). Bytes that RFC 3986 leaves out
@@ -42,7 +29,6 @@ _REQUEST_LINE_BEGINS = re.compile(rb"%s(?: %s)?" % (_TOKEN, _IN_TARGET))
 _FROM_METHOD = re.compile(rb"(?:%s)?(?: %s)?" % (_TOKEN, _IN_TARGET))
 _FROM_TARGET = re.compile(_IN_TARGET)
 _FROM_VERSION = re.compile(_IN_VERSION)
-_METHOD = re.compile(_TOKEN.decode())
 _VERSION = re.compile(r"HTTP/\d\.\d")
 # White space behind a value (RFC 9112 §5.1), but not a line of nothing else.
 _TABS_BEHIND = re.compile(rb"(?<=[^\s])[ \t]+(?=\r\n)")
@@ -57,71 +43,7 @@ _HOST = re.compile(
 )
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(?:[/?].*)?")
 _PLAIN_LINE = b"GET / HTTP/1.1"
-# Behind an answer to these comes no body, or no request.
-_ODD_METHODS = ("HEAD", "CONNECT")
-
-
-@dataclasses.dataclass(slots=True)
-class Fields:
-    """What a block of header fields says.  Shared as a :class:`Request` is.
-
-    ``items`` are the fields in their order, names as they were sent, as latin-1 text.  ``length`` is
-    the body's length in bytes, 0 for none, or :data:`CHUNKED`; ``keep_alive`` is what the client
-    asked for or the version implies (RFC 9112 §9.3).
-    """
-
-    items: tuple[tuple[str, str], ...]
-    length: int
-    keep_alive: bool
-    expects_continue: bool
-    upgrade: bool
-    seen_by: Any = dataclasses.field(default=None, compare=False, repr=False)
-
-
-_NO_FIELDS = Fields((), 0, keep_alive=False, expects_continue=False, upgrade=False)
-
-
-class Request:
-    """A request's head.  ``head`` is the head as it was sent; ``seen_by`` is for whoever answers it.
-
-    Nobody changes it: requests with the same head share it.  ``seen_by`` alone is set, by a front door
-    that keeps there what it makes of such a head.
-    """
-
-    __slots__ = ("fields", "head", "keeps_plainly", "method", "protocol", "seen_by", "target")
-
-    def __init__(self, head: bytes, method: str, target: str, protocol: str, fields: Fields) -> None:
-        self.head = head
-        self.method = method
-        self.target = target
-        self.protocol = protocol
-        self.fields = fields
-        self.seen_by: Any = None
-        #: Whether its answer need not say that the connection stays, and may have a body.
-        self.keeps_plainly = (
-            fields.keep_alive
-            and protocol == "HTTP/1.1"
-            and method not in _ODD_METHODS
-            and not fields.expects_continue
-        )
-
-
-def unparsed(head: bytes, method: str = "", target: str = "", protocol: str = "") -> Request:
-    """A request of which only so much is known, for its record."""
-    return Request(head, method, target, protocol, _NO_FIELDS)
-
-
-def unfinished(received: bytes) -> Request:
-    """A request that has not all come, or that is refused: its line, as far as it came, for its record.
-
-    What is no request line is the target alone, without a method.
-    """
-    line = received.lstrip(b"\r\n")[:_LONG].partition(b"\n")[0].removesuffix(b"\r").decode("latin-1")
-    words = line.split(" ", 2)
-    if not _METHOD.fullmatch(words[0]):
-        return Request(received, "", line, "", _NO_FIELDS)
-    method, target, protocol = [*words, "", ""][:3]
-    return Request(received, method, target, protocol, _NO_FIELDS)
+_HEAD_END = b"\r\n\r\n"
 
 
 class _Sink:
@@ -138,10 +60,9 @@ class _Sink:
 
 
 class Heads:
-    """The heads that one server accepts, and those that it remembers.
+    """The heads that one server accepts.
 
-    Used by every thread that owns a connection.  Of ``known`` only single operations are used, each
-    atomic; what two threads do at once costs a head its place there at the most.
+    Used by every thread that owns a connection; nobody changes it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -150,17 +71,22 @@ class Heads:
         self._max_field = size_limit(config.max_field)
         self._max_fields = size_limit(config.max_fields)
         self._small = min(self._max_head, self._max_field)
-        #: Requests by their heads: those without a body alone.
-        self.known: dict[bytes, Request] = {}
 
     def parse(self, head: bytes) -> Request:
         """The request that a head says, from its first byte to its CRLF CRLF.
 
         Raises :exc:`~hangup.BadRequest` if it can't be one.
         """
-        request = self.known.get(head)
-        if request is not None:
-            return request
+        return self.parse_plainly(head) or self.parse_strictly(head)
+
+    def parse_plainly(self, data: bytes) -> Request | None:
+        """The request, if these bytes are one whole head, of the plain kind; else None."""
+        if len(data) <= self._small and data.endswith(_HEAD_END):
+            return plain_request(data, self._max_line, self._max_fields)
+        return None
+
+    def parse_strictly(self, head: bytes) -> Request:
+        """:meth:`parse`, by llhttp, and by all the rules on top of it."""
         line_end = head.index(b"\r\n")
         if len(head) > self._small or line_end + 2 > self._max_line:
             self._check_sizes(line_end + 2, len(head) - line_end - 2)
@@ -172,26 +98,10 @@ class Heads:
         if protocol != "HTTP/1.1" and protocol != "HTTP/1.0":
             protocol = _known_version(protocol)
         authority = _authority(method, target) if target[0] != "/" or method == "CONNECT" else None
-        short = len(head) < _LONG
-        parse = _remembered_fields if short else _parse_fields
-        fields = parse(head[line_end:], protocol == "HTTP/1.1")
-        if len(fields.items) > self._max_fields:
+        request = _judged(head, (method, target, protocol), _parse_block(head[line_end:]))
+        if len(request.items) > self._max_fields:
             raise BadRequest(431, "Too many headers")
-        if authority is not None:
-            fields = _with_host(fields, authority)
-        request = Request(head, method, target, protocol, fields)
-        if short and not fields.length:
-            self._remember(request)
-        return request
-
-    def _remember(self, request: Request) -> None:
-        known = self.known
-        if len(known) >= REMEMBERED:
-            try:
-                del known[next(iter(known))]
-            except (KeyError, RuntimeError, StopIteration):
-                pass  # Another thread makes room at this moment.
-        known[request.head] = request
+        return request if authority is None else _with_host(request, authority)
 
     def check_beginning(self, buffer: bytes, searched: int) -> None:
         """Refuse at once what can't become a head, and what is too long to be one.
@@ -229,7 +139,7 @@ class Heads:
             raise BadRequest(431, "Request Header Field Too Large")
 
 
-def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:
+def _parse_block(block: bytes) -> list[tuple[str, str]]:
     if _BARE_LF.search(block) or _BARE_CR.search(block):
         raise BadRequest(400, "Lines of a head end in CRLF")  # llhttp has not always thought so
     if b"\t\r\n" in block:
@@ -244,16 +154,13 @@ def _parse_block(block: bytes) -> tuple[tuple[str, str], ...]:
             values = [value.decode("latin-1") for value in _TRANSFER_ENCODING.findall(block)]
             raise _bad_transfer_encoding(values) from None
         raise BadRequest(400, f"Bad request fields ({error})") from None
-    return tuple(sink.items)
+    return sink.items
 
 
-def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
-    """What a block of fields says, from the CRLF of the request line on.
-
-    ``modern`` says that the request is HTTP/1.1.
-    """
-    items = _parse_block(block)
-    keep_alive = modern
+def _judged(head: bytes, line: tuple[str, str, str], items: list[tuple[str, str]]) -> Request:
+    """The request that a line and its fields make, if they make one."""
+    method, target, protocol = line
+    keep_alive = modern = protocol == "HTTP/1.1"
     length = hosts = 0
     codings: list[str] = []
     closes = expects_continue = upgrade = False
@@ -285,10 +192,17 @@ def _parse_fields(block: bytes, modern: bool) -> Fields:  # noqa: FBT001
             raise _bad_transfer_encoding(codings)
     if hosts != 1 and (modern or hosts):
         raise BadRequest(400, "A request has exactly one Host field")
-    return Fields(items, length, keep_alive and not closes, expects_continue, upgrade)
-
-
-_remembered_fields = functools.lru_cache(maxsize=REMEMBERED)(_parse_fields)
+    return Request(
+        head,
+        method,
+        target,
+        protocol,
+        tuple(items),
+        length=length,
+        keep_alive=keep_alive and not closes,
+        expects_continue=expects_continue,
+        upgrade=upgrade,
+    )
 
 
 def _grammar_from(line: bytes, position: int) -> re.Pattern[bytes]:
@@ -344,10 +258,10 @@ def _is_host(text: str) -> bool:
     return True
 
 
-def _with_host(fields: Fields, authority: str) -> Fields:
+def _with_host(request: Request, authority: str) -> Request:
     """A target that names its host overrides the Host field (RFC 9112 §3.2.2)."""
-    others = (item for item in fields.items if item[0].lower() != "host")
-    return dataclasses.replace(fields, items=(("Host", authority), *others), seen_by=None)
+    others = (item for item in request.items if item[0].lower() != "host")
+    return request.with_items([("Host", authority), *others])
 
 
 def _known_version(protocol: str) -> str:

@@ -49,7 +49,7 @@ def open_input(connection: "Connection") -> RequestStream:
     """
     stream = connection.stream
     request = connection.request
-    if request is not None and request.fields.expects_continue:
+    if request is not None and request.expects_continue:
         more = connection.more_body
 
         def first() -> bytes:
@@ -78,7 +78,7 @@ def gather_input(connection: "Connection", most: int = GATHERED) -> int | None:
     wire, exchange, request = connection.wire, connection.exchange, connection.request
     if exchange is None or request is None:
         return None
-    if not wire.body_at_hand(most) and request.fields.expects_continue and not wire.buffer:
+    if not wire.body_at_hand(most) and request.expects_continue and not wire.buffer:
         send_continue(connection, exchange)
     try:
         while not wire.body_at_hand(most):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ._chunked_stream import ChunkedStream, watch_fields
-from ._heads import CHUNKED
+from ._request import CHUNKED
 from ._streams import RequestStream
 
 __all__ = ["LazyFields", "LazyLine", "LazyStream"]
@@ -53,10 +53,10 @@ class LazyFields:
         if request is None:
             raise AttributeError("headers")
         message = handler.MessageClass()
-        for name, value in request.fields.items:
+        for name, value in request.items:
             message.set_raw(name, value)
         message.set_payload("")
-        if request.fields.length == CHUNKED:
+        if request.length == CHUNKED:
             stream = handler.rfile
             if isinstance(stream, ChunkedStream):
                 watch_fields(message, stream)

@@ -5,14 +5,16 @@ socket's path.  By RFC 9110 §7.2 that is no Host; but there is nobody else on s
 could mislead, and no other value that the client could have sent.
 """
 
-import dataclasses
 import re
 from typing import TYPE_CHECKING
+
+from .exceptions import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._heads import Heads, Request
+    from ._heads import Heads
+    from ._request import Request
 
 __all__ = ["PathHeads"]
 
@@ -28,13 +30,14 @@ class PathHeads:
 
     def parse(self, head: bytes) -> "Request":
         """See :meth:`Heads.parse`."""
-        match = _HOST.search(head)
-        if match is None:
+        try:
             return self._heads.parse(head)
+        except BadRequest:
+            match = _HOST.search(head)
+            if match is None:
+                raise
         request = self._heads.parse(head[: match.start(1)] + b"localhost" + head[match.end(1) :])
         path = match[1].decode("ascii")
-        items = tuple(
-            (name, path if name.lower() == "host" else value) for name, value in request.fields.items
+        return request.with_items(
+            ((name, path if name.lower() == "host" else value) for name, value in request.items), head
         )
-        fields = dataclasses.replace(request.fields, items=items, seen_by=None)
-        return type(request)(head, request.method, request.target, request.protocol, fields)

@@ -11,7 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ._heads import Heads, Request
+from ._heads import Heads
+from ._request import Request
 from ._wire import Wire
 from .config import Config
 from .exceptions import BadRequest

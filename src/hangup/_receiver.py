@@ -10,9 +10,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._chunked_stream import ChunkedStream
-from ._heads import CHUNKED
 from ._peer import ClientState, Departure
 from ._poller import bytes_queued, wait_for
+from ._request import CHUNKED
 from ._sender import DONTWAIT, Sender
 from ._streams import ClientSocket, RequestStream
 from ._wire import Wire
@@ -21,7 +21,7 @@ from .records import Phase
 
 if TYPE_CHECKING:
     from ._exchange import Exchange
-    from ._heads import Request
+    from ._request import Request
     from ._watch import Watch
 
 __all__ = ["HEAD_SIZE", "RECEIVE_SIZE", "Receiver"]
@@ -121,7 +121,7 @@ class Receiver(Sender):
         elif request is None:
             stream = RequestStream(self.more_body, fd=fd)
         else:
-            kind = ChunkedStream if goes_on or request.fields.length == CHUNKED else RequestStream
+            kind = ChunkedStream if goes_on or request.length == CHUNKED else RequestStream
             stream = kind(self.more_body, request.head if head_first else b"", fd)
         self._stream = stream
         return stream

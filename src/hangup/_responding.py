@@ -130,7 +130,7 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self._said = "close"
         elif "keep-alive" in options and self._said != "close":
-            if request is None or request.fields.keep_alive:
+            if request is None or request.keep_alive:
                 self.close_connection = False
             if connection is not None and len(options) == 1:
                 self._said = "keep-alive"

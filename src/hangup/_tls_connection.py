@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any
 from ._connection import Connection
 from ._ending import State
 from ._exchange import Exchange
-from ._heads import unparsed
 from ._peer import ClientState, Departure
 from ._plain_answer import plain_answer
 from ._poller import EOF, GONE, READABLE, is_acknowledged
 from ._receiver import RECEIVE_SIZE
+from ._request import unparsed
 from ._sender import DONTWAIT
 from ._streams import ClientSocket
 from .exceptions import BadRequest

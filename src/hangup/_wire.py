@@ -12,8 +12,9 @@ body with a Content-Length needs counting, not parsing: its bytes pass through a
 import re
 
 from ._chunks import Chunks, body_too_long
-from ._heads import CHUNKED, Heads, Request
+from ._heads import Heads
 from ._path_heads import PathHeads
+from ._request import CHUNKED, Request
 from .config import Config, size_limit
 from .exceptions import BadRequest
 
@@ -94,7 +95,13 @@ class Wire:
         self.buffer = buffer[end:]
         self._searched = 0
         request = self._heads.parse(head)
-        length = request.fields.length
+        if request.length:
+            self.begin_body(request)
+        return request
+
+    def begin_body(self, request: Request) -> None:
+        """What follows is this request's body, whose head has been parsed."""
+        length = request.length
         if length > 0:
             limit = self._config.max_body
             if length > limit and limit:
@@ -104,7 +111,6 @@ class Wire:
         elif length == CHUNKED:
             self._chunks = Chunks(size_limit(self._config.max_body))
             self.body_ended = False
-        return request
 
     def _next_request_slowly(self) -> Request | None:
         """A head that has not all come, or one that empty lines may precede."""

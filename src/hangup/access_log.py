@@ -74,7 +74,7 @@ def as_json(record: RequestRecord) -> str:
         **{
             name: round(value, 6) if isinstance(value, float) else value
             for name, value in record._asdict().items()
-            if name not in ("began", "outcome", "phase", "fields", "answer_fields", "environ")
+            if name not in ("began", "outcome", "phase", "request", "answer_fields", "environ")
         },
         "outcome": record.outcome.value,
         "phase": record.phase.value,

@@ -22,8 +22,8 @@ from ._handling import (
     shown_client,
     write_message,
 )
-from ._heads import unfinished, unparsed
 from ._peer import ClientState
+from ._request import unfinished, unparsed
 from ._streams import AnswerStream, ClientSocket, RequestStream
 from .handler import BaseHTTPRequestHandler
 

@@ -32,7 +32,7 @@ from .records import Outcome
 if TYPE_CHECKING:
     from ._connection import Connection
     from ._exchange import Exchange
-    from ._heads import Request
+    from ._request import Request
     from .exceptions import BadRequest
 
 __all__ = ["BaseHTTPRequestHandler"]
@@ -306,8 +306,8 @@ class BaseHTTPRequestHandler(Responding):
         self.request_version: str = request.protocol
         self.requestline = f"{request.method} {path} {request.protocol}"
         modern = self.protocol_version >= "HTTP/1.1"
-        self.close_connection = not (request.fields.keep_alive and modern)
-        if request.fields.expects_continue and modern:
+        self.close_connection = not (request.keep_alive and modern)
+        if request.expects_continue and modern:
             return self.handle_expect_100()
         return True
 

@@ -5,7 +5,10 @@ metrics, pages) is a *sink*: a callable that takes one record.  All sinks are eq
 """
 
 import enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ._request import Request
 
 __all__ = ["CLIENT_CLOSED_REQUEST", "Outcome", "Phase", "RequestRecord"]
 
@@ -47,7 +50,8 @@ class RequestRecord(NamedTuple):
     a WSGI application gave its answer.  ``reason`` says why a request was refused, or timed out; its
     ``method``, ``target`` and ``protocol`` are then its request line's, as far as that came: a line
     that is none is the target alone.  ``environ`` is a WSGI application's, with what it has put there,
-    under gunicorn alone, whose log formats ask for it.
+    under gunicorn alone, whose log formats ask for it.  ``request`` is hangup's own: what ``fields``
+    are read from when somebody asks, as few sinks do.
 
     The ``repr`` is fit for a log: it shows no field and no query, where credentials are.
     """
@@ -68,7 +72,7 @@ class RequestRecord(NamedTuple):
     left_at: float | None
     wasted: float
     thread: str
-    fields: tuple[tuple[str, str], ...] = ()
+    request: "Request | None" = None
     answer_fields: tuple[tuple[str, str], ...] = ()
     reason: str = ""
     environ: dict[str, Any] | None = None
@@ -77,6 +81,10 @@ class RequestRecord(NamedTuple):
         path, query, _ = self.target.partition("?")
         request = f"{self.method} {path}{query and '?...'} {self.protocol}".strip()
         return f"<RequestRecord {request!a} {self.status} {self.outcome.value}>"
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        return () if self.request is None else self.request.items
 
     def field(self, name: str) -> str:
         """The value of the request's field of that name, in lower case; ``""`` if it has none."""

@@ -1,8 +1,6 @@
 """WSGI applications on hangup's engine (PEP 3333).
 
-What a request's head says is copied from a dict that was made for the first request with that head; what
-an answer's head amounts to is remembered, too.  With that, one frame of this module lies between the
-engine and the application.
+One frame of this module lies between the engine and the application.
 """
 
 import logging
@@ -15,11 +13,11 @@ from ._acceptor import Acceptor
 from ._answer import Answer, FileWrapper, WSGIError
 from ._answer_heads import AnswerHead, answer_head
 from ._connection import Connection
-from ._environ import environ_fields, environ_of, server_names
+from ._environ import ERRORS, environ_of
 from ._escape import escaped
-from ._heads import CHUNKED, Request
 from ._input import gather_input, open_input
 from ._plain_answer import http_date
+from ._request import CHUNKED, Request
 from ._tls import ContextOf
 from ._tls_environ import tls_environ
 from ._version import __version__
@@ -53,8 +51,6 @@ class WSGIDoor:
         self.known_heads: dict[Any, AnswerHead] = {}
         self.server_line = b"Server: hangup\r\n"
         self._date = (1.0, 0.0, b"")
-        # Whether a listener has no name and no port, as in the file system.
-        self._on_path = False
         self._base = {
             "SERVER_SOFTWARE": f"hangup/{__version__}",
             "wsgi.version": (1, 0),
@@ -63,6 +59,7 @@ class WSGIDoor:
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
+            "wsgi.errors": ERRORS,
             "wsgi.file_wrapper": FileWrapper,
         }
         if context_of is not None:
@@ -92,11 +89,11 @@ class WSGIDoor:
         exchange = connection.exchange
         assert exchange is not None
         answer = Answer(self, connection, exchange, request)
-        environ = (request.seen_by or self.see(request, connection)) | connection.handler
+        environ = self.environ_of(request, connection)
         environ["hangup.client"] = exchange.blank_client = BlankClient(exchange)
         if self._completes:
             self.complete(environ, connection)
-        length = request.fields.length
+        length = request.length
         if length:
             if length == CHUNKED and (gathered := gather_input(connection)) is not None:
                 environ["CONTENT_LENGTH"] = str(gathered)
@@ -120,43 +117,20 @@ class WSGIDoor:
             connection.handler.update(told)
             environ.update(told)
 
-    def see(self, request: Request, connection: Connection) -> dict[str, Any]:  # noqa: ARG002
-        """What a head says that is not known yet.  Raises :exc:`~hangup.BadRequest` to refuse it."""
-        request.seen_by = seen = self.environ_of(request)
-        return seen
-
-    def environ_of(
-        self,
-        request: Request,
-        items: Iterable[tuple[str, str]] | None = None,
-        scheme: str | None = None,
-    ) -> dict[str, Any]:
-        """See :func:`hangup._environ.environ_of`.
-
-        ``items`` are fields that stand for the request's, underscores and all, and ``scheme`` is the one
-        that a proxy says.
-        """
-        fields = None if items is None else environ_fields(items, underscores=True)
-        environ = environ_of(request, self._base, fields)
-        if scheme is not None:
-            environ["wsgi.url_scheme"] = scheme
-            environ.pop("HTTPS", None)
-            if scheme == "https":
-                environ["HTTPS"] = "on"
-        if self._on_path:
-            environ["SERVER_NAME"], environ["SERVER_PORT"] = server_names(environ)
-        return environ
+    def environ_of(self, request: Request, connection: Connection) -> dict[str, Any]:
+        """What the application is told of a request.  Raises :exc:`~hangup.BadRequest` to refuse it."""
+        return environ_of(request, connection.handler)
 
     def acceptor(self, sock: socket.socket) -> Accept:
         """What takes connections from ``sock``; each of their requests will say the same of them."""
         acceptor = Acceptor(sock, self._context_of)
         accept, make, about = acceptor.accept, acceptor.make, _about(sock.getsockname())
-        self._on_path = self._on_path or sock.family not in (socket.AF_INET, socket.AF_INET6)
+        base = self._base
 
         def take(watch: Watch) -> Connection:
             client, address = accept()
             connection = make(client, address, watch)
-            connection.handler = about(connection, address)
+            connection.handler = base | about(connection, address)
             return connection
 
         return take
