@@ -43,10 +43,8 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 class Shared(Protocol):
     """What the answers of one application share."""
 
-    known_heads: dict[Any, AnswerHead]
-
-    def new_head(self, status: str, headers: list[tuple[str, str]]) -> AnswerHead:
-        """A head that is not known."""
+    #: What says who answers, for whom does not say so itself.
+    server_line: str
 
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""
@@ -145,13 +143,7 @@ class Answer:
                 self._restart(exc_info)
             finally:
                 exc_info = None  # Its traceback refers to this frame.
-        try:
-            if type(headers) is list:  # PEP 3333; a tuple would be found where such a list is known.
-                self.head = self._shared.known_heads[status, tuple(headers)]
-                return self.write
-        except (KeyError, TypeError):
-            pass
-        self.head = self._shared.new_head(status, headers)
+        self.head = AnswerHead(status, headers, self._shared.server_line)
         return self.write
 
     def _restart(self, exc_info: _ExcInfo | None) -> None:

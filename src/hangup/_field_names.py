@@ -1,6 +1,8 @@
-"""What a request's fields are called in an environ (RFC 3875 §4.1.18; PEP 3333)."""
+"""What header fields are called: in lower case, and in an environ (RFC 3875 §4.1.18; PEP 3333)."""
 
-__all__ = ["SINGLE", "cgi_key"]
+import re
+
+__all__ = ["REMEMBERED", "SINGLE", "cgi_key", "field_names"]
 
 #: Fields that have names of their own in CGI, and one value.
 SINGLE = frozenset(("CONTENT_TYPE", "CONTENT_LENGTH"))
@@ -23,3 +25,29 @@ def cgi_key(name: str, *, underscores: bool = False) -> str:
     if key in _NEVER:
         return ""
     return key if key in SINGLE else "HTTP_" + key
+
+
+#: How many names are remembered.
+REMEMBERED = 256
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class _FieldNames(dict[str, str]):
+    """Names of fields in lower case, by what a program writes.
+
+    Raises :exc:`ValueError` for what is no token, :exc:`TypeError` for what is no text.  All threads
+    share it.  Of these only single operations are used, each atomic, and each entry is right for ever.
+    """
+
+    def __missing__(self, name: str) -> str:
+        if not isinstance(name, str):
+            raise TypeError(f"a header field's name is a str, not {name!r}")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"a header field's name is a token (RFC 9110 §5.1): {name!r}")
+        if len(self) >= REMEMBERED:
+            self.clear()
+        lower = self[name] = name.lower()
+        return lower
+
+
+field_names = _FieldNames()

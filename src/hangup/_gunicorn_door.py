@@ -42,7 +42,7 @@ class GunicornDoor(WSGIDoor):
     ) -> None:
         cfg = worker.cfg
         super().__init__(app, multiprocess=cfg.workers > 1, context_of=_context_of(cfg))
-        self.server_line = f"Server: {wsgi.SERVER}\r\n".encode()
+        self.server_line = f"Server: {wsgi.SERVER}\r\n"
         self._base["SERVER_SOFTWARE"] = wsgi.SERVER_SOFTWARE
         self._base["wsgi.errors"] = ErrorStream(cfg)
         if cfg.sendfile is False:

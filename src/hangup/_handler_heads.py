@@ -1,6 +1,6 @@
 """A handler's status and fields to bytes, or an error that says why not.
 
-Handlers say the same again and again, so what names and status lines amount to is remembered.
+Handlers say the same again and again, so what status lines amount to is remembered.
 """
 
 import functools
@@ -13,16 +13,12 @@ __all__ = [
     "announced_length",
     "as_latin1",
     "check_field",
-    "field_names",
     "server_and_date",
     "status_line",
 ]
 
-#: How many names and lengths are remembered.
-REMEMBERED = 256
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 @functools.lru_cache(maxsize=64)
@@ -52,31 +48,12 @@ def as_latin1(text: str) -> str:
     return one_line(text).encode("latin-1", "replace").decode("latin-1")
 
 
-class _FieldNames(dict[str, str]):
-    """Names of fields in lower case, by what handlers write; what is no token raises ValueError.
-
-    All threads share it.  Of these only single operations are used, each atomic.
-    """
-
-    def __missing__(self, name: str) -> str:
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"a header field's name is a token (RFC 9110 §5.1): {name!r}")
-        if len(self) >= REMEMBERED:
-            self.clear()
-        lower = self[name] = name.lower()
-        return lower
-
-
-field_names = _FieldNames()
-
-
 def check_field(text: str) -> None:
     """Raise :exc:`ValueError` for a header field with control characters (RFC 9110 §5.5)."""
     if _CONTROL.search(text):
         raise ValueError(f"a header field can't contain control characters: {text!r}")
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def announced_length(value: Any) -> int | None:
     """What a Content-Length says; None if it is none (RFC 9110 §8.6)."""
     text = str(value).strip(" \t")

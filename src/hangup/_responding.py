@@ -8,11 +8,11 @@ import http.server
 import time
 from typing import TYPE_CHECKING, Any
 
+from ._field_names import field_names
 from ._handler_heads import (
     announced_length,
     as_latin1,
     check_field,
-    field_names,
     server_and_date,
     status_line,
 )

@@ -173,15 +173,17 @@ class Server:
         """After :meth:`drain`: wait until all is done, ``timeout`` seconds at the most."""
         self.workers.join(timeout)
 
-    def close(self, *, wait: bool, grace: float | None = None) -> None:
+    def close(self, *, wait: bool, grace: float | None = None, waited: float = 0.0) -> None:
         """End; ``wait`` for requests in progress first, ``grace`` seconds at the most (None: no limit).
+
+        ``waited`` seconds of the grace have passed.
 
         Without ``wait``, a handler that runs on keeps its thread and its connection to itself; both
         end with it.
         """
         self.watch.drain()
         if wait:
-            self.workers.join(grace)
+            self.workers.join(None if grace is None else grace - waited)
             if self.cut_off(grace):
                 self.workers.join(_LAST_CHANCE)
         self.watch.stop()

@@ -11,7 +11,6 @@ from typing import Any
 
 from ._acceptor import Acceptor
 from ._answer import Answer, FileWrapper, WSGIError
-from ._answer_heads import AnswerHead, answer_head
 from ._connection import Connection
 from ._environ import ERRORS, environ_of
 from ._escape import escaped
@@ -33,8 +32,8 @@ _log = logging.getLogger("hangup")
 class WSGIDoor:
     """The engine's way into an application.  See :class:`~hangup.server.Door` for who calls what.
 
-    ``known_heads`` and what :meth:`date_line` keeps are shared by all threads, without a lock: each
-    value is right, whoever writes it last.
+    What :meth:`date_line` keeps is shared by all threads, without a lock: each value is right, whoever
+    writes it last.
     """
 
     def __init__(
@@ -48,8 +47,7 @@ class WSGIDoor:
         self._context_of = context_of
         # Whether there is anything for complete() to do.
         self._completes = context_of is not None
-        self.known_heads: dict[Any, AnswerHead] = {}
-        self.server_line = b"Server: hangup\r\n"
+        self.server_line = "Server: hangup\r\n"
         self._date = (1.0, 0.0, b"")
         self._base = {
             "SERVER_SOFTWARE": f"hangup/{__version__}",
@@ -64,10 +62,6 @@ class WSGIDoor:
         }
         if context_of is not None:
             self._base.update({"wsgi.url_scheme": "https", "HTTPS": "on"})
-
-    def new_head(self, status: str, headers: list[tuple[str, str]]) -> AnswerHead:
-        """A head that is not known."""
-        return answer_head(self.known_heads, status, headers, self.server_line)
 
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""

@@ -33,6 +33,9 @@ GRACE = 30.0
 # Seconds that an idle connection has to send one more request while the server drains. Its last answer
 # did not say that it would close, so its client may be sending: a round trip, and a busy client.
 LAST_REQUEST = 1.0
+# Seconds after which it is worth saying that the end waits for a request. One whose client has its whole
+# response may still be in progress for as long as its thread takes to put it down.
+MOMENT = 0.1
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _RENEW: signal.Signals | None = getattr(signal, "SIGHUP", None)
@@ -283,10 +286,11 @@ class WSGIServer:
         if (waker := self._waker) is not None:
             waker.wake()
 
-    def close(self, grace: float | None = GRACE) -> None:
+    def close(self, grace: float | None = GRACE, *, say_what_is_left: bool = False) -> None:
         """End: accept nothing more, and finish what is in progress, within ``grace`` s (None: no limit).
 
-        What runs on after that keeps its thread, and ends with the process.
+        What runs on after that keeps its thread, and ends with the process.  ``say_what_is_left`` tells
+        whoever waits for the end what it waits for, once that has taken a moment.
         """
         engine = self.engine
         if self._path is not None and os.getpid() == self._maker:
@@ -297,7 +301,13 @@ class WSGIServer:
         if engine is not None and self._started:
             self._started = False
             engine.drain(LAST_REQUEST, close_listeners=True)
-            engine.close(wait=True, grace=grace)
+            if say_what_is_left:
+                moment = MOMENT if grace is None else min(MOMENT, grace / 2)
+                engine.wait(moment)
+                _say_what_is_left(engine)
+                engine.close(wait=True, grace=grace, waited=moment)
+            else:
+                engine.close(wait=True, grace=grace)
         self.socket.close()
         if self._waker is not None:
             self._waker.close()
@@ -361,15 +371,19 @@ def serve(
     finally:
         if handlers:
             signal.set_wakeup_fd(wakeup_fd)
-        if server.engine is not None and (left := len(server.engine.in_progress())):
-            requests = "1 request" if left == 1 else f"{left} requests"
-            # A warning, since whoever has set up no logging is to see it, too.
-            _log.warning("finishing %s; a second Ctrl-C or SIGTERM ends at once", requests)
-        server.close(grace)
+        server.close(grace, say_what_is_left=True)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if renewing is not None and _RENEW is not None:
             signal.signal(_RENEW, renewing)
+
+
+def _say_what_is_left(engine: Server) -> None:
+    count = len(engine.in_progress())
+    if count:
+        requests = "1 request" if count == 1 else f"{count} requests"
+        # A warning, since whoever has set up no logging is to see it, too.
+        _log.warning("finishing %s; a second Ctrl-C or SIGTERM ends at once", requests)
 
 
 def _renew(server: WSGIServer) -> None:
