@@ -45,6 +45,8 @@ class Shared(Protocol):
 
     #: What says who answers, for whom does not say so itself.
     server_line: str
+    #: The latest head: many applications give the same one again and again.
+    last_head: AnswerHead
 
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""
@@ -143,7 +145,11 @@ class Answer:
                 self._restart(exc_info)
             finally:
                 exc_info = None  # Its traceback refers to this frame.
-        self.head = AnswerHead(status, headers, self._shared.server_line)
+        shared = self._shared
+        last = shared.last_head
+        if last.given != (status, headers):
+            last = shared.last_head = AnswerHead(status, headers, shared.server_line)
+        self.head = last
         return self.write
 
     def _restart(self, exc_info: _ExcInfo | None) -> None:

@@ -56,6 +56,7 @@ class AnswerHead:
         "closes",
         "dated",
         "fields",
+        "given",
         "is_plain",
         "length",
         "prefix",
@@ -68,6 +69,8 @@ class AnswerHead:
         if type(fields) is not list:
             raise TypeError(f"header fields come in a list (PEP 3333), not as {type(fields).__name__}")
         self.fields = tuple(fields)
+        #: What it was made of; the list is not the application's, which may change its own.
+        self.given = status, list(fields)
         #: RFC 9110 §6.4.1: these have no body, whatever the application sends.
         self.bodiless = self.status == 204 or self.status == 304
         self.length: int | None = None

@@ -34,6 +34,7 @@ from .records import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._request import Request
     from ._watch import Watch
 
 __all__ = ["Connection"]
@@ -50,6 +51,8 @@ class Connection(Remainder):
 
     __slots__ = (
         "_direct",
+        "_last_head",
+        "_repeated",
         "address",
         "answer",
         "handler",
@@ -62,6 +65,9 @@ class Connection(Remainder):
         self.address = address
         # May the watch read requests from the socket by the shortest way?
         self._direct = not raw
+        # What the last read of a head gave, and the request in it, if it gave the same before.
+        self._last_head = b""
+        self._repeated: Request | None = None
         #: Whatever the front door keeps for this connection between requests.
         self.handler: Any = None
         #: Answers the request at hand and ends its exchange, without a detour through the door.
@@ -111,7 +117,16 @@ class Connection(Remainder):
         except OSError:
             self._left(Departure.RESET)
             return False
-        request = self.watch.heads.parse_plainly(data)
+        if data == self._last_head:
+            # Programs that poll say the same again and again. What was parsed stays from the second time
+            # on: requests that differ leave nothing behind but their bytes.
+            request = self._repeated
+            if request is None:
+                request = self._repeated = self.watch.heads.parse_plainly(data)
+        else:
+            request = self.watch.heads.parse_plainly(data)
+            self._last_head = data
+            self._repeated = None
         if request is None:
             if data:
                 self._take_in(data, HEAD_SIZE)

@@ -36,29 +36,29 @@ REMEMBERED = 1024
 _LONG_NAME = 64
 
 
-class _Keys(dict[str, str]):
-    """:func:`cgi_key` by the LF before a name and the name as it was sent.
+#: :func:`cgi_key` by the LF before a name and the name as it was sent, of plain fields that have come.
+#: All threads share it.  Of these only single operations are used, each atomic, and each entry is right
+#: for ever.
+_keys: dict[str, str] = {}
 
-    Of fields that mean no more than they say: raises :exc:`KeyError` for all others, for what is no
-    token (RFC 9110 §5.6.2), and without the LF.  All threads share it.  Of these only single operations
-    are used, each atomic, and each entry is right for ever.
+
+def _learn(begin: str) -> str:
+    """The key of a field that is not known yet.
+
+    Of one that means no more than it says: raises :exc:`KeyError` for all others, for what is no token
+    (RFC 9110 §5.6.2), and without the LF.
     """
-
-    def __missing__(self, begin: str) -> str:
-        name = begin[1:]
-        if begin[:1] != "\n" or not _TOKEN.fullmatch(name) or name.upper() in _SPEAKING:
-            raise KeyError(begin)
-        key = cgi_key(name)
-        if not key:
-            raise KeyError(begin)
-        if len(name) <= _LONG_NAME:
-            if len(self) >= REMEMBERED:
-                self.clear()
-            self[begin] = key
-        return key
-
-
-_KEYS = _Keys()
+    name = begin[1:]
+    if begin[:1] != "\n" or not _TOKEN.fullmatch(name) or name.upper() in _SPEAKING:
+        raise KeyError(begin)
+    key = cgi_key(name)
+    if not key:
+        raise KeyError(begin)
+    if len(name) <= _LONG_NAME:
+        if len(_keys) >= REMEMBERED:
+            _keys.clear()
+        _keys[begin] = key
+    return key
 
 
 def plain_request(head: bytes, max_line: int, max_fields: int) -> Request | None:
@@ -76,11 +76,16 @@ def plain_request(head: bytes, max_line: int, max_fields: int) -> Request | None
         return None
     lines = head.decode("ascii").split("\r")
     cgi = {}
+    keys = _keys
     try:
         method, target, version = lines[0].split(" ")
         for line in lines[1:-2]:
             name, value = line.split(":", 1)
-            cgi[_KEYS[name]] = value.strip(" ")
+            try:
+                key = keys[name]
+            except KeyError:
+                key = _learn(name)
+            cgi[key] = value.strip()  # There is no white space but spaces.
         keep_alive = _STAYS[version][cgi.get("HTTP_CONNECTION")]
     except (KeyError, ValueError):
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from ._acceptor import Acceptor
 from ._answer import Answer, FileWrapper, WSGIError
+from ._answer_heads import AnswerHead
 from ._connection import Connection
 from ._environ import ERRORS, environ_of
 from ._escape import escaped
@@ -32,8 +33,8 @@ _log = logging.getLogger("hangup")
 class WSGIDoor:
     """The engine's way into an application.  See :class:`~hangup.server.Door` for who calls what.
 
-    What :meth:`date_line` keeps is shared by all threads, without a lock: each value is right, whoever
-    writes it last.
+    ``last_head`` and what :meth:`date_line` keeps are shared by all threads, without a lock: each value
+    is right, whoever writes it last.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class WSGIDoor:
         # Whether there is anything for complete() to do.
         self._completes = context_of is not None
         self.server_line = "Server: hangup\r\n"
+        self.last_head = AnswerHead("200 OK", [], self.server_line)
         self._date = (1.0, 0.0, b"")
         self._base = {
             "SERVER_SOFTWARE": f"hangup/{__version__}",
