@@ -122,7 +122,7 @@ def way(request: pytest.FixtureRequest, serve: Any, serve_app: Any) -> Any:
         lambda: serving.server.engine if hasattr(serving.server, "engine") else serving.engine, ""
     )
     # Handlers count as slow: while one runs, another thread turns the event loop, and notes what comes.
-    engine.workers._average = 1.0
+    engine.workers._handover.average = 1.0
     return serving, is_second
 
 
@@ -270,7 +270,7 @@ def test_over_tls_too(
         handler = handler_of(http.server.BaseHTTPRequestHandler, length=True)
         serving = serve(handler, hangup.ThreadingHTTPSServer, certfile=files.cert, keyfile=files.key)
         engine, address = serving.engine, serving.address
-    engine.workers._average = 1.0
+    engine.workers._handover.average = 1.0
     peer = Peer(address)
     context = ssl.create_default_context(cafile=files.cert)
     peer.sock = context.wrap_socket(peer.sock, server_hostname="localhost")
@@ -314,7 +314,7 @@ def test_the_record_of_who_closed_waits_for_no_deadline(
 
     handler = handler_of(hangup.BaseHTTPRequestHandler, length=False)
     serving = serve(handler, config=Config(linger_timeout=6 * PATIENCE, linger_time=6 * PATIENCE))
-    serving.engine.workers._average = 1.0
+    serving.engine.workers._handover.average = 1.0
     peer = serving.connect()
     intercept(monkeypatch, Moment("before the request ends", ends, close))
     monkeypatch.setattr(Connection, "_shut_socket", shutting)

@@ -87,6 +87,7 @@ ORDER = [
     "_watch",
     "_backlog",
     "_pressure",
+    "_handover",
     "_workers",
     "server",
     "_steps",

@@ -378,9 +378,9 @@ def test_when_no_thread_can_be_had_requests_are_served_all_the_same(
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("hangup._workers.threading.Thread", NoThread)
-    workers._average = 1.0  # handlers count as slow: the leader would give the lead away
+    workers._handover.average = 1.0  # handlers count as slow: the leader would give the lead away
     assert serving.get("/quick") == (200, b"ok")
-    workers._average = 0.0
+    workers._handover.average = 0.0
     with serving.connect() as peer:
         peer.get("/slow")
         gate.wait()

@@ -3,10 +3,11 @@
 One thread leads: it keeps the watch.  When a request is at hand, the leader runs its handler itself;
 no queue lies between, no second thread wants the interpreter lock, and the request's bytes are warm.
 
-Leadership is a *baton*.  While handlers are quick, the leader lays it on the table, runs the handler,
-and takes it up again.  If the handler turns out slow, the pacer takes the baton from the table and
-gives it to a follower, and the first thread finds, afterwards, that it leads no more.  When handlers
-have been slow of late, the leader gives the baton to a follower before it calls the handler.
+Leadership is a *baton*.  While handlers don't block, the leader lays it on the table, runs the handler,
+and takes it up again.  If the handler blocks, or computes for too long, the pacer takes the baton from
+the table and gives it to a follower, and the first thread finds, afterwards, that it leads no more.
+When handlers have blocked of late, the leader gives the baton to a follower before it calls the handler
+(``_handover``).
 
 So one thread always keeps the watch.  When all permitted handlers run, the leader runs none: it goes
 on polling, and lets requests wait in the backlog for whoever is done first.
@@ -16,12 +17,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, process_time
 from typing import TYPE_CHECKING
 
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
 from ._fork import end_process
+from ._handover import HAS_LOCK, QUICK, Handover, ThreadClock, is_runnable
 from ._pressure import Pressure
 from ._watch import Watch
 
@@ -32,18 +34,11 @@ __all__ = ["SerialWorkers", "Workers"]
 
 _log = logging.getLogger("hangup")
 
-#: Seconds. Handing the baton over costs two thread switches, some 0.1 ms where cores are shared; a
-#: handler that takes three times that is worth them.
-QUICK = 0.0003
-# The weight of the newest duration in the running average. It rises sooner than it falls: where one
-# request in ten is slow, a leader that trusts the nine runs into the tenth, and the watch pauses for a
-# tick or two (with one in ten of 50 ms, the 99th percentile of the others was 1.5 ms, and is 0.5).
-_RISING = 0.1
-_FALLING = 0.03
-# Seconds. What a handler that had to be taken over counts for until its duration is known.
-_TAKEN_OVER = 0.003
-
-
+# Seconds for which a handler that computes may keep the lead. Meanwhile nobody accepts, reads, or sees
+# who disconnects.
+_PATIENCE = 0.02
+# A process that runs for less than this share of a tick is one whose handler blocks.
+_BUSY_SHARE = 0.5
 # Threads beyond those that are permitted, for what is no handler: TLS handshakes must not wait for slow
 # handlers. They compute, so more of them than there are cores would be of no use.
 _ERRANDS = os.cpu_count() or 1
@@ -54,10 +49,11 @@ _ENDING = 1.0
 class _Worker:
     """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
 
-    __slots__ = ("connection", "thread", "wakeup")
+    __slots__ = ("clock", "connection", "thread", "wakeup")
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
+        self.clock: ThreadClock
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
         self.thread: threading.Thread
@@ -70,8 +66,7 @@ class Workers:
     ``_table`` holds the baton while the leader is inside a handler, under the leader's name: the
     leader takes up its own alone, for by then there may lie another's.  Whoever takes it leads; that
     is one atomic operation.  The pacer takes it with ``_lock`` held, so that whoever misses its baton
-    and then takes the lock sees the pacer's work done.  ``_average`` is written by all threads without a
-    lock: a lost update changes nothing that matters.  ``_turn`` is the leader's to write.
+    and then takes the lock sees the pacer's work done.  ``_turn`` is the leader's to write.
     ``_turn_seen`` and ``_held_seen`` are the pacer's.  Of ``guests``, which any thread may enter, only
     single operations are used, each atomic.
     """
@@ -98,7 +93,10 @@ class Workers:
         self._table: dict[_Worker, None] = {}
         self._turn = 0
         self._turn_seen = 0
-        self._average = 0.0
+        self._handover = Handover()
+        # The pacer's: when it last looked, how much the process had run by then, and since when the
+        # leader is in the same handler.
+        self._looked_at = self._had_run = self._stuck_since = 0.0
         #: Connections that are handled by threads which are not ours.
         self.guests: set[Connection] = set()
         self._held_seen: set[Exchange] = set()
@@ -182,27 +180,38 @@ class Workers:
         return busy or bool(held)
 
     def _look_at_leader(self) -> bool:
+        looked_at, had_run = self._looked_at, self._had_run
+        self._looked_at, self._had_run = now, run = monotonic(), process_time()
         turn = self._turn
         if turn != self._turn_seen:
             self._turn_seen = turn
+            self._stuck_since = now
             return True
-        if self._table:
-            self._take_over()
+        for leader in list(self._table):
+            if not HAS_LOCK or now - self._stuck_since > _PATIENCE:
+                self._take_over()
+            elif run - had_run < (now - looked_at) * _BUSY_SHARE and not is_runnable(
+                leader.thread.native_id
+            ):
+                self._take_over()
+                self._handover.note_blocked()
             return True
         return False
 
     # -- the threads
 
     def _run(self, me: _Worker) -> None:
+        me.clock = ThreadClock()
         try:
             while True:
                 connection = self._lead(me)
                 while connection is not None:
-                    self._handle(me, connection)
+                    self._handle(me, connection, 1)
                     connection = self._next_waiting()
                 if not self._follow(me):
                     return
         finally:
+            me.clock.close()
             with self._lock:
                 self._threads.discard(me)
             if self._watch.forked:
@@ -217,6 +226,7 @@ class Workers:
         watch = self._watch
         table = self._table
         pacer = watch.pacer
+        handover = self._handover
         while True:
             connection = watch.next()
             if connection is None:
@@ -224,7 +234,7 @@ class Workers:
                 return None
             # What comes without a request is not quick: a TLS handshake, or a program's cleaning up.
             if (
-                self._average < QUICK
+                (handover.average < QUICK or handover.tries())
                 and self._busy < self._max_threads
                 and connection.exchange is not None
                 and not connection.one_thread  # which will wait for its next request
@@ -233,7 +243,7 @@ class Workers:
                 self._turn += 1
                 if pacer.asleep:
                     pacer.nudge()
-                self._handle(me, connection)
+                self._handle(me, connection, 0)
                 try:
                     del table[me]
                 except KeyError:
@@ -264,7 +274,7 @@ class Workers:
                 connection.turn_away()
             return False
         # No thread can be had. Better a watch that pauses than a request that is lost.
-        self._handle(me, connection)
+        self._handle(me, connection, 0)
         return False
 
     def _wait_locked(self, connection: Connection) -> bool:
@@ -286,8 +296,6 @@ class Workers:
             if not self._new_leader_locked():
                 self._table[leader] = None
                 return
-        # Not when it ends: the next request may be as slow.
-        self._average = max(self._average, _TAKEN_OVER)
 
     def _new_leader_locked(self) -> bool:
         """Give the lead to another thread, and count the one that had it among the busy.
@@ -316,9 +324,13 @@ class Workers:
             return False
         return True
 
-    def _handle(self, me: _Worker, connection: Connection) -> None:
+    def _handle(self, me: _Worker, connection: Connection, counted: int) -> None:
+        """Run a handler, in a thread that is ``counted`` among the busy once, or not."""
         me.connection = connection
         exchange = connection.exchange
+        alone = self._busy == counted
+        handover = self._handover
+        begun = me.clock.read() if handover.is_measuring else None
         try:
             self._serve(connection)
         except SystemExit:
@@ -326,8 +338,8 @@ class Workers:
         except BaseException:
             _log.exception("a handler raised what is no Exception")
         if exchange is not None and exchange.ended_at:
-            more = exchange.ended_at - exchange.started_at - self._average
-            self._average += more * (_RISING if more > 0 else _FALLING)
+            took = exchange.ended_at - exchange.started_at
+            handover.note(took, begun, me.clock, alone=alone and self._busy == counted)
         me.connection = None
 
     def _next_waiting(self) -> Connection | None:

@@ -1,0 +1,147 @@
+"""Whether the leader gives the lead away before it runs a handler, or runs it with the lead.
+
+What matters is whether handlers *block*.  While one waits for a database, the interpreter is free, and
+another thread should lead.  One that computes holds the interpreter lock: a second thread would gain
+nothing, cost two thread switches a request, and compete for the lock.  So the leader runs computing
+handlers itself, one after the other, and gives the lead away before those that block.
+
+What is measured is time in which this process did not run: the wall clock, less the processor time of
+all its threads, less the time for which this thread was ready and had no core.  (Linux tells the last;
+elsewhere it counts as blocked.)  Of a handler that ran beside others this is too little: where they kept
+the interpreter busy, nobody knows how long it would have blocked alone.  Such a handler counts if it is
+seen to block, and else not at all.  So that a server which is busy in many threads finds its way back to
+one, the leader tries from time to time what it is like to run handlers itself: at first soon, and ever
+more seldom if they block.
+
+Without an interpreter lock, handlers that compute run side by side, and what matters is how long they
+take.
+"""
+
+import os
+import sys
+from time import monotonic, process_time
+from typing import NamedTuple
+
+__all__ = ["HAS_LOCK", "QUICK", "Handover", "ThreadClock", "is_runnable"]
+
+#: Whether one thread at a time runs Python code.
+HAS_LOCK: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+#: Seconds. Giving the lead away costs two thread switches, some 0.1 ms where cores are shared; a handler
+#: that blocks for three times that is worth them.
+QUICK = 0.0003
+# Seconds for which a handler must run before it is worth measuring.
+_WORTHWHILE = 0.0001
+# The weight of the newest handler in the running average. It rises sooner than it falls: where one
+# request in ten blocks, a leader that trusts the nine runs into the tenth, and the watch pauses for a
+# tick or two (with one in ten of 50 ms, the 99th percentile of the others was 1.5 ms, and is 0.5).
+_RISING = 0.1
+_FALLING = 0.03
+# Seconds. For so long one handler counts at the most: then the pacer has long given the lead away.
+_LONGEST = 0.01
+# Seconds. What a handler that had to be taken over counts for.
+_TAKEN_OVER = 0.003
+# Seconds from one trial to the next, at first and at the most, and how many handlers must go well for
+# the next one to come soon again.
+_SOON, _SELDOM = 0.1, 5.0
+_PROBATION = 100
+
+
+class Reading(NamedTuple):
+    """A thread's clocks, in seconds."""
+
+    wall: float
+    process: float
+    delayed: float
+
+
+class ThreadClock:
+    """Reads the clocks of its thread, which alone uses it; :meth:`close` at its end."""
+
+    def __init__(self) -> None:
+        try:
+            self._fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        except OSError:
+            self._fd = -1
+
+    def read(self) -> Reading:
+        """The clocks, as of now."""
+        delayed = 0
+        if self._fd >= 0:
+            delayed = int(os.pread(self._fd, 80, 0).split()[1])
+        return Reading(monotonic(), process_time(), delayed / 1e9)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Handover:
+    """Decides, by what the latest handlers did.
+
+    All threads write here without a lock: a lost update changes nothing that matters.
+    """
+
+    def __init__(self) -> None:
+        #: For how long handlers block, in seconds, on average; without a lock, for how long they take.
+        self.average = 0.0
+        self._took = 0.0  # the same for how long they take
+        self._pause = _SOON
+        self._trial_at = 0.0
+        self._went_well = 0
+
+    @property
+    def is_measuring(self) -> bool:
+        """Whether the next handler may take so long that it is worth measuring."""
+        return HAS_LOCK and self._took > _WORTHWHILE
+
+    def note(self, took: float, begun: Reading | None, clock: ThreadClock, *, alone: bool) -> None:
+        """A handler has run for ``took`` seconds; ``begun`` are the clocks before it, if they were read.
+
+        ``alone`` says that no other handler ran meanwhile.
+        """
+        self._took += (took - self._took) * _RISING
+        if took >= QUICK and HAS_LOCK:
+            if begun is None:
+                return
+            wall, process, delayed = clock.read()
+            took = (wall - begun.wall) - (process - begun.process) - (delayed - begun.delayed)
+            if took < QUICK and not alone:
+                return
+        self._count(max(0.0, took))
+
+    def note_blocked(self) -> None:
+        """The pacer has found a handler that blocks, and given the lead away."""
+        # Not when it ends: the next request may block for as long.
+        self._count(_TAKEN_OVER, weight=1.0)
+
+    def _count(self, blocked: float, weight: float = _RISING) -> None:
+        average = self.average
+        more = min(blocked, _LONGEST) - average
+        self.average = average + more * (weight if more > 0 else _FALLING)
+        if self.average >= QUICK:
+            if average < QUICK:
+                self._trial_at = monotonic() + self._pause
+                self._pause = min(2 * self._pause, _SELDOM)
+            self._went_well = 0
+        elif self._pause > _SOON:
+            self._went_well += 1
+            if self._went_well > _PROBATION:
+                self._pause = _SOON
+
+    def tries(self) -> bool:
+        """Handlers block. Whether to run the next ones with the lead nevertheless, as a trial."""
+        if not HAS_LOCK or monotonic() < self._trial_at:
+            return False
+        self.average = 0.0
+        return True
+
+
+def is_runnable(thread: int | None) -> bool:
+    """Whether a thread, by the system's name for it, runs or waits for a core; False if nobody knows."""
+    try:
+        with open(f"/proc/self/task/{thread}/stat", "rb") as file:
+            return file.read(512).rpartition(b") ")[2].startswith(b"R")
+    except OSError:
+        return False
