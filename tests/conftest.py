@@ -384,3 +384,11 @@ def nothing_is_said(
     said = [(one.levelno, one.getMessage()) for one in caplog.records if one.name == "hangup"]
     assert [text for level, text in said if level > logging.DEBUG] == []
     assert "Traceback" not in capfd.readouterr().err
+
+
+def hand_over_always(workers: Any) -> None:
+    """Have the leader give the lead away before each handler, as if all of them blocked."""
+    handover = workers._handover
+    handover._decide = lambda: None
+    handover.tries = lambda: False
+    handover.keeps_lead = False

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, Certificates, Peer, until
+from conftest import PATIENCE, Certificates, Peer, hand_over_always, until
 from hangup import ClientState, Config, Outcome, Phase, _sender, _tls_connection
 from hangup._connection import Connection
 from hangup._poller import GONE, bytes_queued
@@ -122,7 +122,7 @@ def way(request: pytest.FixtureRequest, serve: Any, serve_app: Any) -> Any:
         lambda: serving.server.engine if hasattr(serving.server, "engine") else serving.engine, ""
     )
     # Handlers count as slow: while one runs, another thread turns the event loop, and notes what comes.
-    engine.workers._handover.average = 1.0
+    hand_over_always(engine.workers)
     return serving, is_second
 
 
@@ -270,7 +270,7 @@ def test_over_tls_too(
         handler = handler_of(http.server.BaseHTTPRequestHandler, length=True)
         serving = serve(handler, hangup.ThreadingHTTPSServer, certfile=files.cert, keyfile=files.key)
         engine, address = serving.engine, serving.address
-    engine.workers._handover.average = 1.0
+    hand_over_always(engine.workers)
     peer = Peer(address)
     context = ssl.create_default_context(cafile=files.cert)
     peer.sock = context.wrap_socket(peer.sock, server_hostname="localhost")
@@ -314,7 +314,7 @@ def test_the_record_of_who_closed_waits_for_no_deadline(
 
     handler = handler_of(hangup.BaseHTTPRequestHandler, length=False)
     serving = serve(handler, config=Config(linger_timeout=6 * PATIENCE, linger_time=6 * PATIENCE))
-    serving.engine.workers._handover.average = 1.0
+    hand_over_always(serving.engine.workers)
     peer = serving.connect()
     intercept(monkeypatch, Moment("before the request ends", ends, close))
     monkeypatch.setattr(Connection, "_shut_socket", shutting)

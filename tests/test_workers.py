@@ -378,9 +378,11 @@ def test_when_no_thread_can_be_had_requests_are_served_all_the_same(
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("hangup._workers.threading.Thread", NoThread)
-    workers._handover.average = 1.0  # handlers count as slow: the leader would give the lead away
+    workers._handover.keeps_lead = False  # The leader would give the lead away.
+    workers._handover._computed = 1.0
     assert serving.get("/quick") == (200, b"ok")
-    workers._handover.average = 0.0
+    workers._handover._computed = 0.0
+    workers._handover.keeps_lead = True
     with serving.connect() as peer:
         peer.get("/slow")
         gate.wait()

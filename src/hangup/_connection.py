@@ -52,11 +52,12 @@ class Connection(Remainder):
     __slots__ = (
         "_direct",
         "_last_head",
-        "_repeated",
         "address",
         "answer",
         "handler",
         "idle_timeout",
+        "repeated",
+        "repeated_environ",
     )
 
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool = False) -> None:
@@ -65,9 +66,11 @@ class Connection(Remainder):
         self.address = address
         # May the watch read requests from the socket by the shortest way?
         self._direct = not raw
-        # What the last read of a head gave, and the request in it, if it gave the same before.
+        # What the last read of a head gave.
         self._last_head = b""
-        self._repeated: Request | None = None
+        #: The request in it, if it gave the same before, and what a front door has made of that.
+        self.repeated: Request | None = None
+        self.repeated_environ: dict[str, Any] | None = None
         #: Whatever the front door keeps for this connection between requests.
         self.handler: Any = None
         #: Answers the request at hand and ends its exchange, without a detour through the door.
@@ -120,13 +123,13 @@ class Connection(Remainder):
         if data == self._last_head:
             # Programs that poll say the same again and again. What was parsed stays from the second time
             # on: requests that differ leave nothing behind but their bytes.
-            request = self._repeated
+            request = self.repeated
             if request is None:
-                request = self._repeated = self.watch.heads.parse_plainly(data)
+                request = self.repeated = self.watch.heads.parse_plainly(data)
         else:
             request = self.watch.heads.parse_plainly(data)
             self._last_head = data
-            self._repeated = None
+            self.repeated = self.repeated_environ = None
         if request is None:
             if data:
                 self._take_in(data, HEAD_SIZE)

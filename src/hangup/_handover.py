@@ -3,7 +3,8 @@
 What matters is whether handlers *block*.  While one waits for a database, the interpreter is free, and
 another thread should lead.  One that computes holds the interpreter lock: a second thread would gain
 nothing, cost two thread switches a request, and compete for the lock.  So the leader runs computing
-handlers itself, one after the other, and gives the lead away before those that block.
+handlers itself, one after the other, and gives the lead away before those that block; and before those
+that compute for so long that others, and whoever disconnects, must not wait for their end.
 
 What is measured is time in which this process did not run: the wall clock, less the processor time of
 all its threads, less the time for which this thread was ready and had no core.  (Linux tells the last;
@@ -19,7 +20,7 @@ take.
 
 import os
 import sys
-from time import monotonic, process_time
+from time import monotonic, process_time, thread_time
 from typing import NamedTuple
 
 __all__ = ["HAS_LOCK", "QUICK", "Handover", "ThreadClock", "is_runnable"]
@@ -31,6 +32,10 @@ HAS_LOCK: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 QUICK = 0.0003
 # Seconds for which a handler must run before it is worth measuring.
 _WORTHWHILE = 0.0001
+# Seconds of processor time, on average, that handlers may take with the lead.
+_LONG = 0.005
+# One in so many is measured while none blocks: it costs some 3 µs.
+_NOW_AND_THEN = 4
 # The weight of the newest handler in the running average. It rises sooner than it falls: where one
 # request in ten blocks, a leader that trusts the nine runs into the tenth, and the watch pauses for a
 # tick or two (with one in ten of 50 ms, the 99th percentile of the others was 1.5 ms, and is 0.5).
@@ -51,6 +56,7 @@ class Reading(NamedTuple):
 
     wall: float
     process: float
+    thread: float
     delayed: float
 
 
@@ -68,7 +74,7 @@ class ThreadClock:
         delayed = 0
         if self._fd >= 0:
             delayed = int(os.pread(self._fd, 80, 0).split()[1])
-        return Reading(monotonic(), process_time(), delayed / 1e9)
+        return Reading(monotonic(), process_time(), thread_time(), delayed / 1e9)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -80,21 +86,36 @@ class ThreadClock:
 class Handover:
     """Decides, by what the latest handlers did.
 
-    All threads write here without a lock: a lost update changes nothing that matters.
+    All threads write here without a lock: a lost update changes nothing that matters.  What is asked for
+    each request stands in two attributes.
     """
 
     def __init__(self) -> None:
-        #: For how long handlers block, in seconds, on average; without a lock, for how long they take.
-        self.average = 0.0
-        self._took = 0.0  # the same for how long they take
-        self._pause = _SOON
+        #: Whether the leader is to run the next handler itself; if not, :meth:`tries` is asked.
+        self.keeps_lead = True
+        #: Whether handlers are quick, so that there is nothing to measure; only what is not is noted.
+        self.is_calm = True
+        # For how long handlers block, in seconds, on average; without a lock, for how long they take.
+        self._blocked = 0.0
+        # The same for how long they take, and for their processor time.
+        self._took = self._computed = 0.0
+        self._turn = 0
+        # When to try next, and how long after that again; how many handlers have gone well since.
         self._trial_at = 0.0
+        self._pause = _SOON
         self._went_well = 0
 
     @property
-    def is_measuring(self) -> bool:
-        """Whether the next handler may take so long that it is worth measuring."""
-        return HAS_LOCK and self._took > _WORTHWHILE
+    def is_undisturbed(self) -> bool:
+        """Whether handlers take their time, and spend it computing, with the lead."""
+        return self.keeps_lead and HAS_LOCK and self._took > _WORTHWHILE
+
+    def begin(self, clock: ThreadClock) -> Reading | None:
+        """The clocks before a handler, if it is to be measured: while none blocks, now and then."""
+        if not HAS_LOCK or self._took <= _WORTHWHILE:
+            return None
+        self._turn += 1
+        return clock.read() if not self.keeps_lead or self._turn % _NOW_AND_THEN == 0 else None
 
     def note(self, took: float, begun: Reading | None, clock: ThreadClock, *, alone: bool) -> None:
         """A handler has run for ``took`` seconds; ``begun`` are the clocks before it, if they were read.
@@ -102,26 +123,43 @@ class Handover:
         ``alone`` says that no other handler ran meanwhile.
         """
         self._took += (took - self._took) * _RISING
+        blocked = computed = took
         if took >= QUICK and HAS_LOCK:
             if begun is None:
+                self.is_calm = False
                 return
-            wall, process, delayed = clock.read()
-            took = (wall - begun.wall) - (process - begun.process) - (delayed - begun.delayed)
-            if took < QUICK and not alone:
-                return
-        self._count(max(0.0, took))
+            wall, process, thread, delayed = clock.read()
+            computed = thread - begun.thread
+            blocked = (wall - begun.wall) - (process - begun.process) - (delayed - begun.delayed)
+        self._computed += (computed - self._computed) * _RISING
+        if took < QUICK or blocked >= QUICK or alone:
+            self._count(max(0.0, blocked))
+        self._decide()
 
     def note_blocked(self) -> None:
         """The pacer has found a handler that blocks, and given the lead away."""
         # Not when it ends: the next request may block for as long.
         self._count(_TAKEN_OVER, weight=1.0)
+        self._decide()
+
+    def tries(self) -> bool:
+        """Handlers block. Whether to run the next ones with the lead nevertheless, as a trial."""
+        if not HAS_LOCK or self._computed >= _LONG or monotonic() < self._trial_at:
+            return False
+        self._blocked = 0.0
+        self._decide()
+        return True
 
     def _count(self, blocked: float, weight: float = _RISING) -> None:
-        average = self.average
-        more = min(blocked, _LONGEST) - average
-        self.average = average + more * (weight if more > 0 else _FALLING)
-        if self.average >= QUICK:
-            if average < QUICK:
+        more = min(blocked, _LONGEST) - self._blocked
+        self._blocked += more * (weight if more > 0 else _FALLING)
+
+    def _decide(self) -> None:
+        before, blocks = self.keeps_lead, self._blocked >= QUICK
+        self.keeps_lead = not blocks and self._computed < _LONG
+        self.is_calm = self._blocked < _WORTHWHILE and self._took <= _WORTHWHILE and self.keeps_lead
+        if blocks:
+            if before:
                 self._trial_at = monotonic() + self._pause
                 self._pause = min(2 * self._pause, _SELDOM)
             self._went_well = 0
@@ -129,13 +167,6 @@ class Handover:
             self._went_well += 1
             if self._went_well > _PROBATION:
                 self._pause = _SOON
-
-    def tries(self) -> bool:
-        """Handlers block. Whether to run the next ones with the lead nevertheless, as a trial."""
-        if not HAS_LOCK or monotonic() < self._trial_at:
-            return False
-        self.average = 0.0
-        return True
 
 
 def is_runnable(thread: int | None) -> bool:

@@ -2,7 +2,7 @@
 
 Two things wait for a handler: the watch, while the leader is inside one, and an answer's head, held
 back to leave with the body.  Neither may wait long, and neither should cost the quick request that
-is the rule.  So this thread looks every :data:`TICK`, and helps whatever it finds a second time.
+is the rule.  So this thread looks at every tick, and helps whatever it finds a second time.
 
 When a whole tick saw nothing it sleeps until somebody calls :meth:`Pacer.nudge`: an idle server does
 not tick.
@@ -17,17 +17,20 @@ __all__ = ["TICK", "Pacer"]
 #: Seconds. A stalled handler is seen after one to two of them; a hundredth of that is what a tick
 #: costs the leader when it has to share its core.
 TICK = 0.002
+#: The same where handlers are known to compute.
+LONG_TICK = 0.008
 
 
 class Pacer:
     """Ticks while there is anything to look at.
 
-    ``look`` is what it does at each tick; it returns whether there was anything.  ``nudge`` may be
+    ``look`` is what it does at each tick; it returns how long the next one is, in seconds, or 0 if there
+    was nothing to see.  ``nudge`` may be
     called by any thread.  ``asleep`` holds the sleeper's lock, and whoever pops it wakes the sleeper,
     so that no wake-up is given twice; callers on a request's way look at it before they nudge.
     """
 
-    def __init__(self, look: Callable[[], bool], name: str) -> None:
+    def __init__(self, look: Callable[[], float], name: str) -> None:
         self._look = look
         self.asleep: list[threading.Lock] = []
         self._stopped = False
@@ -55,9 +58,10 @@ class Pacer:
         wakeup = threading.Lock()
         wakeup.acquire()
         while not self._stopped:
-            if not self._look():
+            tick = self._look()
+            if not tick:
                 self._sleep(wakeup)
-            time.sleep(TICK)
+            time.sleep(tick or TICK)
 
     def _sleep(self, wakeup: threading.Lock) -> None:
         self.asleep.append(wakeup)

@@ -24,6 +24,7 @@ from ._backlog import Backlog, is_dead
 from ._connection import Connection
 from ._fork import end_process
 from ._handover import HAS_LOCK, QUICK, Handover, ThreadClock, is_runnable
+from ._pacer import LONG_TICK, TICK
 from ._pressure import Pressure
 from ._watch import Watch
 
@@ -163,11 +164,11 @@ class Workers:
         """How many threads there are."""
         return len(self._threads)
 
-    def look(self) -> bool:
-        """The pacer's look; True if there was anything to see.
+    def look(self) -> float:
+        """The pacer's look; returns when to look again, in seconds, or 0 if there was nothing to see.
 
         A handler that is inside the same turn, or holds the same head, as a tick ago is slow: its
-        thread loses the lead, its head goes out.
+        thread loses the lead if it blocks, its head goes out.
         """
         busy = self._look_at_leader()
         held = set()
@@ -177,7 +178,10 @@ class Workers:
                 if connection.exchange in self._held_seen:
                     connection.send_held()
         self._held_seen = held
-        return busy or bool(held)
+        if not busy and not held:
+            return 0.0
+        # Each look interrupts a handler that computes, and costs it some 50 µs.
+        return TICK if held or not self._handover.is_undisturbed else LONG_TICK
 
     def _look_at_leader(self) -> bool:
         looked_at, had_run = self._looked_at, self._had_run
@@ -234,7 +238,7 @@ class Workers:
                 return None
             # What comes without a request is not quick: a TLS handshake, or a program's cleaning up.
             if (
-                (handover.average < QUICK or handover.tries())
+                (handover.keeps_lead or handover.tries())
                 and self._busy < self._max_threads
                 and connection.exchange is not None
                 and not connection.one_thread  # which will wait for its next request
@@ -330,7 +334,7 @@ class Workers:
         exchange = connection.exchange
         alone = self._busy == counted
         handover = self._handover
-        begun = me.clock.read() if handover.is_measuring else None
+        begun = None if handover.is_calm else handover.begin(me.clock)
         try:
             self._serve(connection)
         except SystemExit:
@@ -339,7 +343,8 @@ class Workers:
             _log.exception("a handler raised what is no Exception")
         if exchange is not None and exchange.ended_at:
             took = exchange.ended_at - exchange.started_at
-            handover.note(took, begun, me.clock, alone=alone and self._busy == counted)
+            if took >= QUICK or not handover.is_calm:
+                handover.note(took, begun, me.clock, alone=alone and self._busy == counted)
         me.connection = None
 
     def _next_waiting(self) -> Connection | None:

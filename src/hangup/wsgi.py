@@ -85,7 +85,13 @@ class WSGIDoor:
         exchange = connection.exchange
         assert exchange is not None
         answer = Answer(self, connection, exchange, request)
-        environ = self.environ_of(request, connection)
+        if request is connection.repeated:
+            known = connection.repeated_environ
+            if known is None:
+                known = connection.repeated_environ = self.environ_of(request, connection)
+            environ = known.copy()
+        else:
+            environ = self.environ_of(request, connection)
         environ["hangup.client"] = exchange.blank_client = BlankClient(exchange)
         if self._completes:
             self.complete(environ, connection)
