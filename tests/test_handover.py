@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import answer, hand_over_always
+from conftest import answer, descriptors, hand_over_always
 from hangup import _handover
-from hangup._handover import HAS_LOCK, QUICK, Handover, Reading, ThreadClock, is_runnable
+from hangup._handover import HAS_LOCK, QUICK, Handover, Reading, is_runnable, read_clocks
 
 pytestmark = pytest.mark.skipif(
     not HAS_LOCK, reason="without a lock, computing handlers run side by side"
@@ -21,9 +21,11 @@ class Clocks:
 
     def __init__(self) -> None:
         self.now = Reading(0.0, 0.0, 0.0, 0.0)
+        self.asked_for_delay = 0
 
-    def read(self) -> Reading:
-        return self.now
+    def read(self, *, delay: bool) -> Reading:
+        self.asked_for_delay += delay
+        return self.now if delay else self.now._replace(delayed=None)
 
     def pass_(
         self, *, blocked: float = 0.0, computed: float = 0.0, others: float = 0.0, late: float = 0.0
@@ -40,15 +42,16 @@ class Play:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.handover = Handover()
         self.clocks: Any = Clocks()
+        monkeypatch.setattr(_handover, "read_clocks", self.clocks.read)
         monkeypatch.setattr(_handover, "monotonic", lambda: self.clocks.now.wall)
 
     def run(self, count: int = 1, *, alone: bool = True, **times: float) -> bool:
         """Whether the leader keeps the lead behind them."""
         for _ in range(count):
-            begun = None if self.handover.is_calm else self.handover.begin(self.clocks)
+            begun = None if self.handover.is_calm else self.handover.begin()
             took = self.clocks.pass_(**times)
             if took >= QUICK or not self.handover.is_calm:
-                self.handover.note(took, begun, self.clocks, alone=alone)
+                self.handover.note(took, begun, alone=alone)
         return self.handover.keeps_lead
 
 
@@ -59,6 +62,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
 
 def test_handlers_that_compute_keep_the_lead(play: Play) -> None:
     assert play.run(200, computed=0.002)
+    assert not play.clocks.asked_for_delay  # which is dear
 
 
 def test_handlers_that_wait_for_a_core_keep_it_too(play: Play) -> None:
@@ -122,22 +126,20 @@ def test_trials_come_soon_at_first_and_seldom_when_they_fail(play: Play) -> None
     assert play.clocks.now.wall - began < 0.2
 
 
-def test_a_threads_clock_tells_computing_from_blocking() -> None:
-    clock = ThreadClock()
-    try:
-        begun = clock.read()
-        while time.thread_time() - begun.thread < 0.02:
-            pass
-        computed = clock.read()
-        assert computed.thread - begun.thread >= 0.02
-        assert computed.process - begun.process >= 0.02
-        threading.Event().wait(0.05)
-        blocked = clock.read()
-        assert blocked.wall - computed.wall >= 0.05
-        assert blocked.thread - computed.thread < 0.04
-    finally:
-        clock.close()
-        clock.close()
+def test_clocks_tell_computing_from_blocking() -> None:
+    before = descriptors()
+    begun = read_clocks(delay=True)
+    while time.thread_time() - begun.thread < 0.02:
+        pass
+    computed = read_clocks(delay=True)
+    assert computed.process - begun.process >= 0.02
+    threading.Event().wait(0.05)
+    blocked = read_clocks(delay=True)
+    assert blocked.wall - computed.wall >= 0.05
+    assert blocked.thread - computed.thread < 0.04
+    assert None not in (begun.delayed, blocked.delayed)
+    assert read_clocks(delay=False).delayed is None
+    assert descriptors() == before
 
 
 def test_whether_a_thread_is_runnable() -> None:

@@ -53,8 +53,9 @@ class LazyFields:
         if request is None:
             raise AttributeError("headers")
         message = handler.MessageClass()
+        add = message.set_raw
         for name, value in request.items:
-            message.set_raw(name, value)
+            add(name, value)
         message.set_payload("")
         if request.length == CHUNKED:
             stream = handler.rfile

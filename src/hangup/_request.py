@@ -68,9 +68,9 @@ class Request:
         """
         items = self._items
         if items is None:
-            lines = self.head.decode("latin-1").split("\r\n")[1:-2]
-            pairs = (line.partition(":") for line in lines)
-            self._items = items = tuple((name, value.strip(" ")) for name, _, value in pairs)
+            lines = self.head.decode("ascii").split("\r\n")
+            pairs = [line.split(":", 1) for line in lines[1:-2]]
+            self._items = items = tuple([(name, value.strip()) for name, value in pairs])
         return items
 
     @property

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from ._backlog import Backlog, is_dead
 from ._connection import Connection
 from ._fork import end_process
-from ._handover import HAS_LOCK, QUICK, Handover, ThreadClock, is_runnable
+from ._handover import HAS_LOCK, QUICK, Handover, is_runnable
 from ._pacer import LONG_TICK, TICK
 from ._pressure import Pressure
 from ._watch import Watch
@@ -50,11 +50,10 @@ _ENDING = 1.0
 class _Worker:
     """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
 
-    __slots__ = ("clock", "connection", "thread", "wakeup")
+    __slots__ = ("connection", "thread", "wakeup")
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
-        self.clock: ThreadClock
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
         self.thread: threading.Thread
@@ -205,7 +204,6 @@ class Workers:
     # -- the threads
 
     def _run(self, me: _Worker) -> None:
-        me.clock = ThreadClock()
         try:
             while True:
                 connection = self._lead(me)
@@ -215,7 +213,6 @@ class Workers:
                 if not self._follow(me):
                     return
         finally:
-            me.clock.close()
             with self._lock:
                 self._threads.discard(me)
             if self._watch.forked:
@@ -334,7 +331,7 @@ class Workers:
         exchange = connection.exchange
         alone = self._busy == counted
         handover = self._handover
-        begun = None if handover.is_calm else handover.begin(me.clock)
+        begun = None if handover.is_calm else handover.begin()
         try:
             self._serve(connection)
         except SystemExit:
@@ -344,7 +341,7 @@ class Workers:
         if exchange is not None and exchange.ended_at:
             took = exchange.ended_at - exchange.started_at
             if took >= QUICK or not handover.is_calm:
-                handover.note(took, begun, me.clock, alone=alone and self._busy == counted)
+                handover.note(took, begun, alone=alone and self._busy == counted)
         me.connection = None
 
     def _next_waiting(self) -> Connection | None:
