@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?= 300
+# Most tests wait for something most of the time.
+JOBS ?= 4
 GROUP = $(BIN)/python -m pip install --quiet --group
 
 .PHONY: demo test soak fuzz cpython lint docs bench compare programs clean
@@ -12,11 +14,16 @@ GROUP = $(BIN)/python -m pip install --quiet --group
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
 
+# With ARGS some of the tests, and no gate: `make test ARGS="-k wire"`, `make test ARGS=tests/test_tls.py`.
 test: $(VENV)/.installed-test  ## the tests, with the coverage gate
+ifeq ($(strip $(ARGS)),)
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist worksteal
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+else
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+endif
 
 soak: $(VENV)/.installed  ## ten minutes of good, departing, slow and malformed clients; SECONDS=60: one
 	$(BIN)/python tests/endurance.py $(SECONDS)

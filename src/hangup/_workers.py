@@ -135,7 +135,9 @@ class Workers:
     def connections(self) -> list[Connection]:
         """Those that are handled, or wait for it."""
         handled = [worker.connection for worker in list(self._threads)]
-        return [one for one in handled if one is not None] + list(self.guests) + list(self._backlog)
+        found = [*(one for one in handled if one is not None), *self.guests.copy(), *self._backlog]
+        # One may stand there twice for a moment: with the thread that has just given it away, too.
+        return list(dict.fromkeys(found))
 
     def after_fork(self) -> None:
         """In a forked child, which has one thread at most: it ends behind the handler that forked."""
