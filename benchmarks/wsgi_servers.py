@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,13 +158,22 @@ def stop(process: subprocess.Popen[Any], patience: float = END) -> None:
 class Running:
     """A server in a process group of its own, for as long as the block lasts."""
 
-    def __init__(self, server: Server, threads: int, cores: str, *, keep: bool = True) -> None:
+    def __init__(
+        self,
+        server: Server,
+        threads: int,
+        cores: str,
+        *,
+        keep: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         command = server.command if keep or server.closing is None else server.closing
         self.port = free_port()
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
         self.process = subprocess.Popen(
             on_cores(cores, command(self.port, threads)),
             cwd=HERE,
+            env=environment and {**os.environ, **environment},
             stdout=self.output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -201,6 +210,18 @@ class Running:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         fields = dict(line.split(":", 1) for line in lines)
         return {name: int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM")}
+
+    def cpu(self) -> float:
+        """Seconds of CPU of its session's processes, and of those that they have waited for."""
+        ticks = 0
+        for each in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = each.read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # It has just ended.
+            if int(fields[3]) == self.process.pid:
+                ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def __exit__(self, *_: object) -> None:
         try:

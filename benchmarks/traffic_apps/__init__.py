@@ -1,0 +1,1 @@
+"""The applications of ``traffic.py``: the same paths, and the same content, four times."""

@@ -1,0 +1,244 @@
+"""The loads of ``traffic.py``, where each is put, and what wrk found."""
+
+import functools
+import json
+import resource
+import subprocess
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import traffic_check
+from traffic_servers import CORES, HANDLER, Peer, Serving, serving
+from wsgi_servers import NoServer, on_cores
+
+WARM_UP = 1
+#: Seconds that one answer may take, and what a run may take beyond its time.
+PATIENCE = 5
+#: As many requests are looked at before a server is measured: the mix comes round after a hundred.
+LOOKED_AT = 100
+#: Of the mix's answers, so many are to be 304.
+UNMODIFIED = 0.23
+#: In the mix, the share of each kind is what it is to be after so many requests.
+ENOUGH = 1000
+#: Above that share of its core's time, what is measured is the load.
+BUSY = 0.9
+
+FRAMEWORKS = ("bare", "flask", "django")
+#: Every run's requests differ from every other's.
+SEEDS = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A load; those that have a ``size`` send one request again and again, and get so many bytes."""
+
+    name: str
+    title: str
+    kind: str = ""
+    close: bool = False
+    size: int = 0
+    apps: tuple[str, ...] = ("bare", "flask", "django", HANDLER)
+    #: Whom it is for (none: all).
+    only: tuple[str, ...] = ()
+
+
+BIG = ("hangup", "granian1", "granian8", "uwsgi")
+ALL = (
+    Load("json", "JSON view", "json"),
+    Load("mix", "mix", "mix"),
+    Load("json-new", "JSON view, new connections", "json", close=True, apps=(HANDLER,)),
+    Load("mix-new", "mix, new connections", "mix", close=True, apps=(HANDLER,)),
+    Load("megabyte", "1 MB down", size=1_000_000, apps=("bare",), only=BIG),
+    Load("stream", "a stream of 100 chunks", size=100_000, apps=("bare",), only=BIG),
+    Load("hello", "hello (a microbenchmark)", size=13, apps=("bare",)),
+)
+LOADS = {each.name: each for each in ALL}
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One load on one application, from where to where."""
+
+    app: str
+    load: Load
+    cores: str
+    via: str
+    connections: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.load.title}, {self.connections}, {self.via}, {self.cores}"
+
+    def for_whom(self, peers: list[Peer]) -> list[Peer]:
+        only = self.load.only
+        return [
+            each
+            for each in peers
+            if self.app in each.apps and (not only or each.name in only or each.another)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one measurement found: requests/s, ms, and µs of the server's CPU per request."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+    #: The share of a core's time that wrk and nginx took.
+    load: float
+
+
+@dataclass(slots=True)
+class Cell:
+    """One server in one scenario."""
+
+    rounds: list[Figures] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failed: bool = False
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def default() -> list[Scenario]:
+    """What a whole run measures."""
+    found = []
+    for app in FRAMEWORKS:
+        for name in ("json", "mix"):
+            found += [Scenario(app, LOADS[name], cores, via, 32) for via in VIAS for cores in CORES]
+        for connections in (8, 256):
+            found += [Scenario(app, LOADS["json"], cores, "direct", connections) for cores in CORES]
+    for name in ("json", "mix", "json-new", "mix-new"):
+        found.append(Scenario(HANDLER, LOADS[name], "one", "direct", 32))
+    for name in ("megabyte", "stream", "hello"):
+        found.append(Scenario("bare", LOADS[name], "one", "direct", 32))
+    return found
+
+
+VIAS = ("direct", "nginx")
+
+
+def product(
+    apps: list[str], loads: list[str], cores: list[str], vias: list[str], connections: list[int]
+) -> list[Scenario]:
+    """All that can be made of these; behind nginx every connection to the server is kept."""
+    return [
+        Scenario(app, LOADS[load], core, via, number)
+        for app in apps
+        for load in loads
+        if app in LOADS[load].apps
+        for via in vias
+        if not (LOADS[load].close and via == "nginx")
+        for number in connections
+        for core in cores
+    ]
+
+
+@functools.cache
+def requests(load: str) -> list[traffic_check.Request]:
+    return traffic_check.caught(load, LOOKED_AT)
+
+
+def measure(scenario: Scenario, peer: Peer, seconds: int, data: Path, cell: Cell) -> str:
+    """One round of one cell, and its line of progress."""
+    try:
+        figures = measured(scenario, peer, seconds, data, cell)
+    except NoServer as error:
+        cell.failed = True
+        cell.note(f"no figure: {error}")
+        return f"no figure: {error}"
+    cell.rounds.append(figures)
+    if figures.load > BUSY and scenario.cores == "one":
+        who = "wrk and nginx" if scenario.via == "nginx" else "wrk"
+        cell.note(f"{who} had no time left: the server could do more")
+    return (
+        f"{figures.rate:9,.0f}/s  p50 {figures.p50:7.2f} ms  p99 {figures.p99:8.2f} ms"
+        f"  {figures.cpu:6.1f} µs  load {figures.load:.0%}"
+    )
+
+
+def measured(scenario: Scenario, peer: Peer, seconds: int, data: Path, cell: Cell) -> Figures:
+    load, cores = scenario.load, CORES[scenario.cores]
+    with serving(peer, scenario.app, cores, scenario.connections, data, via=scenario.via) as at:
+        closing = False
+        if load.size:
+            closing = traffic_check.check_fixed(at.port, load.name)
+        else:
+            traffic_check.check_requests(at.port, requests(load.kind))
+        if closing:
+            cell.note("ends its answer by closing: each has a new connection")
+        run(at, scenario, WARM_UP, ends_by_closing=closing)
+        return run(at, scenario, seconds, ends_by_closing=closing)
+
+
+def run(at: Serving, scenario: Scenario, seconds: int, *, ends_by_closing: bool) -> Figures:
+    load = scenario.load
+    command = traffic_check.wrk(
+        at.port,
+        load.kind or load.name,
+        seconds,
+        scenario.connections,
+        close=load.close,
+        seed=next(SEEDS),
+    )
+    before, proxied = at.cpu()
+    used = children()
+    try:
+        done = subprocess.run(
+            on_cores(CORES[scenario.cores][1], command),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=seconds + 2 * PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise NoServer("wrk did not end") from None
+    after, proxied_after = at.cpu()
+    line = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode or not line.startswith("{"):
+        raise NoServer(f"wrk said: {(done.stderr or line).strip()}")
+    found = json.loads(line)
+    if trouble := troubles(load, found, ends_by_closing=ends_by_closing):
+        raise NoServer(trouble)
+    return Figures(
+        rate=found["requests"] / found["seconds"],
+        p50=found["p50"],
+        p99=found["p99"],
+        cpu=(after - before) / found["requests"] * 1e6,
+        load=(children() - used + proxied_after - proxied) / found["seconds"],
+    )
+
+
+def children() -> float:
+    """Seconds of CPU of the programs that have ended: of wrk, if nothing else ends meanwhile."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def troubles(load: Load, found: dict[str, Any], *, ends_by_closing: bool) -> str:
+    """What went wrong, or an empty string: with an error there is no figure."""
+    requests = found["requests"]
+    if not requests:
+        return "no answer"
+    counts = {
+        f"answers with {found['example']}": found["other"],
+        "statuses from 400 on": found["status"],
+        "empty answers": found["empty"],
+        "time-outs": found["timeout"],
+        "connections refused": found["connect"],
+        "errors of reading": 0 if ends_by_closing else found["read"],
+        "errors of writing": found["write"],
+    }
+    wrong = [f"{number:,} {name}" for name, number in counts.items() if number]
+    if load.size and found["bytes"] < requests * load.size:
+        wrong.append(f"{found['bytes']:,} bytes for {requests:,} answers")
+    expected = UNMODIFIED if load.kind == "mix" else 0.0
+    share = found["unmodified"] / requests
+    if abs(share - expected) > (0.05 if expected else 0) and requests > ENOUGH:
+        wrong.append(f"{share:.1%} of the answers were 304")
+    return "; ".join(wrong)
