@@ -42,7 +42,8 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## format, lint and types
 docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build
 	$(BIN)/python -m sphinx -W --quiet -b html docs docs/_build
 
-bench: $(VENV)/.installed  ## the benchmarks; needs wrk (Debian: apt install wrk)
+bench: $(VENV)/.installed  ## the benchmarks, in two hours; needs wrk and nginx (Debian: apt install wrk nginx)
+	$(BIN)/python benchmarks/traffic.py
 	$(BIN)/python benchmarks/handler.py
 	$(BIN)/python benchmarks/departures.py
 	$(BIN)/python benchmarks/wsgi.py

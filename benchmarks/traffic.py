@@ -10,8 +10,8 @@ noisy for all: ratios count, absolute figures don't.  ::
     # this checkout beside others:
     python benchmarks/traffic.py --against before=../other --peers hangup,granian --load json
 
-With any of ``--apps``, ``--load``, ``--connections``, ``--cores``, ``--via``, it measures all that can be
-made of them; what is not said is: all applications; json and mix; 32; one and both; direct and nginx.
+With any of ``--apps``, ``--load``, ``--connections``, ``--cores``, ``--via``, it measures all that can
+be made of them; what is not said is: all applications; json and mix; 32; one, both; direct, nginx.
 """
 
 import argparse

@@ -75,10 +75,15 @@ class Results:
         if names & set(base):
             others = [each for each in shown if each.name not in base]
             columns += [(f"{each.title} / {title}", ratio((each.name,), base)) for each in others]
-        if names & set(THREADED):
+        if names & set(THREADED) and "hangup" in names:
             columns.append(("hangup / best of gthread, waitress, cheroot", ratio(("hangup",), THREADED)))
-        others = [each for each in shown if each.another]
-        columns += [(f"hangup / {each.title}", ratio(("hangup",), (each.name,))) for each in others]
+        # Of several checkouts, each is compared with the first that was given.
+        if others := [each for each in shown if each.another]:
+            own = [each for each in shown if each.name == "hangup"] + others[1:]
+            first = others[0]
+            columns += [
+                (f"{each.title} / {first.title}", ratio((each.name,), (first.name,))) for each in own
+            ]
         if not columns:
             return []
         lines = ["", "| ratio of rates | " + " | ".join(name for name, _ in columns) + " |"]

@@ -56,7 +56,7 @@ def app(environ: Environ, start: Start) -> Iterable[bytes]:
     else:
         answer = routes.get(
             path,
-            environ["QUERY_STRING"],
+            environ.get("QUERY_STRING", ""),
             lambda name: environ.get("HTTP_" + name.upper().replace("-", "_"), ""),
         )
     status, kind, more, body = answer
