@@ -28,10 +28,9 @@ import traffic_servers
 import wsgi_peers
 import wsgi_servers
 from traffic_loads import LOADS, VIAS, Cell, Figures, Scenario
-from traffic_servers import CORES, TITLES, Peer
+from traffic_servers import CORES, NGINX, TITLES, Peer
 
 RESULTS = Path(__file__).resolve().with_suffix(".md")
-NEEDED = ("wrk", "nginx")
 GRANIAN = "granian"
 
 
@@ -104,6 +103,10 @@ def scenarios(chosen: argparse.Namespace) -> list[Scenario]:
     )
 
 
+def behind_nginx(chosen: argparse.Namespace) -> bool:
+    return any(each.via == "nginx" for each in scenarios(chosen))
+
+
 def available(chosen: argparse.Namespace) -> tuple[list[Peer], dict[str, str], list[str]]:
     """The servers that there are, versions by distribution, and the titles of those missing."""
     wanted = chosen.peers
@@ -152,7 +155,8 @@ def report(chosen: argparse.Namespace, data: Path) -> str:
 
 def main() -> None:
     chosen = options()
-    if missing := [each for each in NEEDED if not shutil.which(each)]:
+    there = {"wrk": shutil.which("wrk"), "nginx": NGINX or not behind_nginx(chosen)}
+    if missing := [name for name, found in there.items() if not found]:
         sys.exit(f"this needs {' and '.join(missing)} (Debian: apt install {' '.join(missing)})")
     wsgi_servers.stop_when_told()
     with tempfile.TemporaryDirectory() as directory:

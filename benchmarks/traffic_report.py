@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from traffic_loads import BUSY, Cell, Figures, Scenario
-from traffic_servers import HANDLER, TITLES, Peer
+from traffic_servers import HANDLER, NGINX, TITLES, Peer
 
 NONE = "—"
 GRANIAN = ("granian1", "granian8")
@@ -129,7 +129,7 @@ def cpu(peer: Peer, cell: Cell | None) -> str:
 def conditions(seconds: int, rounds: int, alone: Figures | None) -> list[str]:
     machine = f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores"
     lines = [
-        f"{time.strftime('%Y-%m-%d')}. {machine}; {version('wrk', '-v')}, {version('nginx', '-v')}.",
+        f"{time.strftime('%Y-%m-%d')}. {machine}; {version('wrk', '-v')}, {version(NGINX, '-v')}.",
         f"Medians of {rounds} rounds of {seconds} s; servers in turns, each new, and warm for 1 s.",
         "",
         "Requests are as browsers send them, and no two are alike: path, query, cookie, Referer,",
@@ -151,7 +151,10 @@ def conditions(seconds: int, rounds: int, alone: Figures | None) -> list[str]:
     return lines
 
 
-def version(program: str, option: str) -> str:
+def version(program: str | None, option: str) -> str:
+    """As the program says it, or that it is not there."""
+    if program is None:
+        return "no nginx"
     done = subprocess.run([program, option], check=False, capture_output=True, text=True)
     first = (done.stdout or done.stderr).splitlines()[0]
     return first.removeprefix("nginx version: ").split(" [")[0].split("+")[0]

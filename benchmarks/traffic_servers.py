@@ -1,6 +1,7 @@
 """The servers of ``traffic.py``, what starts each, and nginx before them."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -148,7 +149,9 @@ def another(name: str, root: Path) -> Peer:
     return Peer(name, name, "hangup", hangup, "hangup of another checkout", WITH_HANDLERS, root)
 
 
-NGINX = """\
+#: Debian's is not where everybody looks for programs.
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+CONFIG = """\
 {user}
 daemon off;
 worker_processes 1;
@@ -206,7 +209,7 @@ def nginx(behind: int, upstream: str, cores: str) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as directory:
 
         def command(port: int, threads: int) -> list[str]:
-            config = NGINX.format(
+            config = CONFIG.format(
                 # As root, it would work as somebody who may not read the directory.
                 user="user root;" if os.geteuid() == 0 else "",
                 directory=directory,
@@ -216,7 +219,7 @@ def nginx(behind: int, upstream: str, cores: str) -> Iterator[Running]:
                 location=LOCATIONS[upstream].strip(),
             )
             Path(directory, "nginx.conf").write_text(config)
-            return ["nginx", "-e", "stderr", "-c", str(Path(directory, "nginx.conf"))]
+            return [NGINX or "nginx", "-e", "stderr", "-c", str(Path(directory, "nginx.conf"))]
 
         with Running(Server("nginx", "nginx", None, command), 0, cores) as running:
             yield running
