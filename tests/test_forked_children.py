@@ -19,7 +19,7 @@ __all__ = ["start"]
 LOCKED = """
 import logging
 logging.basicConfig()
-from hangup import _exchange, _peer
+from hangup import _exchange, _interrupt, _peer
 def OWN(client):
     engine = server.engine if hasattr(server, "engine") else server._engine
     with client.on_disconnect(print):
@@ -45,8 +45,9 @@ def OWN(client):
             with client.on_disconnect(print):
                 hangup.sleep(0.01)
             hangup.raise_if_disconnected()
-            with client.interrupting():
-                pass
+            if _interrupt.leaves_what_it_enters():
+                with client.interrupting():
+                    pass
     if not child:
         threading.Thread(target=print).start()
         client.on_disconnect(print).unregister()

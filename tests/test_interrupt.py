@@ -12,10 +12,12 @@ from typing import Any, Self
 import pytest
 
 import hangup
-from conftest import PATIENCE, Serving, answer
+from conftest import PATIENCE, Serving, answer, interrupts
 from hangup import ClientDisconnected, Departure, Outcome, _interrupt
 from hangup._callbacks import Callbacks
 from test_client import Deferred, Pair
+
+pytestmark = interrupts
 
 #: In each of two tests: 110,000 in all.
 DEPARTURES = 55_000
@@ -250,17 +252,6 @@ def test_a_registration_that_is_being_made_is_not_left_behind() -> None:
                 pass
             assert not pair.client._registrations
             pair.client.end()
-
-
-def test_python_without_the_means_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoSuchFunction:
-        def __getitem__(self, name: str) -> Any:
-            raise AttributeError(name)
-
-    _interrupt._async_exc.cache_clear()
-    monkeypatch.setattr(ctypes, "pythonapi", NoSuchFunction())
-    with pytest.raises(NotImplementedError, match="can't interrupt a thread"):
-        Pair().client.interrupting()
 
 
 # -- in a server

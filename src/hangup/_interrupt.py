@@ -14,10 +14,16 @@ then it is pending.  It must land inside its block and nowhere else, so:
 
 A registration (``on_disconnect``) inside the block *shields* it: the registration's own end must not
 be broken off half-way, and its callback is there to end the work.
+
+CPython 3.14 has a checkpoint that its neighbours have not: behind the call of ``__enter__``, where the
+``with`` statement does not call ``__exit__`` yet.  What lands there leaves a lock locked for good, this
+module's own among them (CPython issue 148874; fixed in 3.15).  Nothing here can keep an exception
+away from there, so such an interpreter is refused; it is known by what it does, not by its number.
 """
 
 import enum
 import functools
+import platform
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -56,6 +62,30 @@ def _async_exc() -> Callable[[int, type[BaseException]], int]:
     return function
 
 
+class _Landed(BaseException):
+    """What is raised to see where it lands."""
+
+
+@functools.cache
+def leaves_what_it_enters() -> bool:
+    """Whether ``with`` calls ``__exit__``, if an exception is pending when ``__enter__`` returns."""
+    left = []
+
+    class Entered:
+        # Called by the statement itself: no Python code, which has checkpoints of its own, lies between.
+        __enter__ = staticmethod(functools.partial(_async_exc(), threading.get_ident(), _Landed))
+
+        def __exit__(self, *_: object) -> None:
+            left.append(self)
+
+    try:
+        with Entered():
+            _checkpoint()
+    except _Landed:
+        pass
+    return bool(left)
+
+
 def _checkpoint() -> None:
     """What is pending for this thread lands here, if not before."""
     for _ in (1, 2):
@@ -80,6 +110,11 @@ class Interruption:
     def __init__(self, client: Interruptible) -> None:
         self._client = client
         self._send = _async_exc()
+        if not leaves_what_it_enters():
+            raise NotImplementedError(
+                f"Python {platform.python_version()} can't interrupt a thread safely: a lock may stay"
+                " locked behind its `with` statement (CPython issue 148874, fixed in Python 3.15)"
+            )
         self._stage = _Stage.OUTSIDE
         self._shields = 0
         self.thread = 0

@@ -141,7 +141,8 @@ class Client:
         is not broken off: the exception comes when it returns.  A registration of
         :meth:`on_disconnect` inside the block holds the interruption back until it is left.
 
-        Raises :exc:`NotImplementedError` where Python is not CPython.
+        Raises :exc:`NotImplementedError` where Python is not CPython, and on CPython 3.14, which may
+        leave a lock locked whose ``with`` statement an exception interrupts (CPython issue 148874).
         """
         return Interruption(self)
 
