@@ -26,6 +26,10 @@ from hangup._interrupt import leaves_what_it_enters
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Whether what is tested is in colour is the tests' to say.
+for name in ("FORCE_COLOR", "PYTHON_COLORS"):
+    os.environ.pop(name, None)
+
 #: Seconds after which a test that waits has failed. Nothing waits this long when all is well.
 PATIENCE = 10.0
 #: What comes of a longer body before its handler begins.

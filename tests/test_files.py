@@ -2,9 +2,12 @@
 
 import email.utils
 import functools
+import http.server
 import io
 import os
+import re
 import shutil
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -579,6 +582,80 @@ def test_a_directory_that_the_constructor_sets(serve: Any, root: Any) -> None:
     assert response.headers["Content-type"] == "application/x-data"
     assert response.headers["X-Extra"] == "yes"
     assert fetch(serve(Handler), "/empty")[0].headers["Content-type"] == "text/x-unknown"
+
+
+EXTRA = [("X-Extra", "a"), ("Set-Cookie", "b"), ("Set-Cookie", "c"), ("content-TYPE", "no/no"),
+         ("Date", "never"), ("Server", "another")]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["own", "stock"])
+def test_extra_fields_are_added_to_files_and_listings(serve: Any, root: Any, kind: str) -> None:
+    """Of Python 3.15: each response has them, those that it has itself excepted."""
+    base: Any = hangup.SimpleHTTPRequestHandler
+    if kind == "stock":
+        base = http.server.SimpleHTTPRequestHandler
+        if sys.version_info < (3, 15):
+            pytest.skip("this http.server has no extra_response_headers")
+
+    class Handler(base):
+        protocol_version = "HTTP/1.1"
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(root), extra_response_headers=EXTRA)
+
+    with serve(Handler).connect() as peer:
+        # The fields of one response are no news of the next one: a redirect's Location, say.
+        data = ("/data.bin", "application/octet-stream")
+        for path, media_type in [data, ("/sub", ""), ("/sub/", "text/html"), data]:
+            response, _ = peer.get(path).response()
+            headers = response.headers
+            if not media_type:
+                assert "X-Extra" not in headers
+                continue
+            assert response.status == 200
+            assert headers["X-Extra"] == "a"
+            assert headers.get_all("Set-Cookie") == ["b", "c"]
+            assert [each.partition(";")[0] for each in headers.get_all("Content-Type")] == [media_type]
+            assert len(headers.get_all("Date")) == len(headers.get_all("Server")) == 1
+
+
+def test_a_listing_is_that_of_the_newest_python(serve: Any, root: Any) -> None:
+    odd = 'a <b> & "c" ü'
+    (root / "odd").mkdir()
+    (root / "odd" / odd).write_bytes(b"")
+    (root / "odd" / "B").mkdir()
+    (root / "odd" / "c").symlink_to(root)
+    serving = modified_root(serve, root)
+    response, body = fetch(serving, "/odd/?sort=%3Cname%3E")
+    text = body.decode()
+    assert response.headers["Content-Type"] == f"text/html; charset={sys.getfilesystemencoding()}"
+    assert "<title>Directory listing for /odd/</title>" in text
+    assert "color-scheme: light dark" in text
+    assert re.findall(r'<li><a href="(.*)">(.*)</a></li>', text) == [
+        ("a%20%3Cb%3E%20%26%20%22c%22%20%C3%BC", 'a &lt;b&gt; &amp; "c" ü'),
+        ("B/", "B/"),
+        ("c/", "c@"),
+    ]
+
+
+def test_a_listing_of_what_cannot_be_read_is_404(serve: Any, root: Any) -> None:
+    def do_get(self: Any) -> None:
+        assert self.list_directory(str(root / "was there")) is None
+
+    response, body = fetch(modified_root(serve, root, do_GET=do_get), "/")
+    assert response.status == 404
+    assert b"No permission to list directory" in body
+
+
+def test_a_directory_by_an_encoded_slash_is_not_redirected_again(files: Serving) -> None:
+    response, body = fetch(files, "/sub%2f")
+    assert response.status == 200
+    assert b"page.html" in body
+    assert fetch(files, "/with-index%2F")[1] == b"<p>index"
+
+
+def test_an_error_page_has_the_readers_colours(files: Serving) -> None:
+    assert b"color-scheme: light dark" in fetch(files, "/none")[1]
 
 
 def own_copy(self: Any) -> None:

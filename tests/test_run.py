@@ -4,6 +4,7 @@ import os
 import py_compile
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, Peer
+from conftest import PATIENCE, Certificates, Peer
 from hangup.run import swap_classes
 
 #: Each program says on which port it listens, and of whose classes its server is.
@@ -183,6 +184,76 @@ def test_the_standard_librarys_own_command(tmp_path: Any) -> None:
         process.communicate()
     assert "Traceback" not in log
     assert "Warning" not in log
+
+
+def test_the_command_has_the_newest_pythons_options(tmp_path: Any, certificate: Certificates) -> None:
+    """TLS, header fields and a content type: on each Python, by ``hangup run -m http.server``."""
+    (tmp_path / "page.unknown").write_text("served")
+    (tmp_path / "password").write_text("its password\n")
+    key = tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "pkey", "-in", certificate.rsa.key, "-aes256", "-passout", "pass:its password",
+         "-out", str(key)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    options = ["--tls-cert", certificate.rsa.cert, "--tls-key", str(key),
+               "--tls-password-file", str(tmp_path / "password"),
+               "-H", "X-One", "1", "--header", "X-Two", "2", "--content-type", "text/x-mine", "-d", str(tmp_path), "-p", "HTTP/1.1"]  # fmt: skip
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-u",
+            "-m",
+            "hangup",
+            "run",
+            "-m",
+            "http.server",
+            "0",
+            "-b",
+            "127.0.0.1",
+            *options,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        found = re.fullmatch(
+            r"Serving HTTPS on 127.0.0.1 port (\d+) \((https://127.0.0.1:\d+/)\) ...\n", said
+        )
+        assert found, said + process.stderr.read()  # type: ignore[union-attr]
+        context = ssl.create_default_context(cafile=certificate.rsa.cert)
+        for path, media_type in (("page.unknown", "text/x-mine"), ("", "text/html; charset=utf-8")):
+            with urllib.request.urlopen(found[2] + path, timeout=PATIENCE, context=context) as page:
+                assert page.headers["Content-Type"] == media_type
+                assert (page.headers["X-One"], page.headers["X-Two"]) == ("1", "2")
+        process.send_signal(signal.SIGINT)
+        said, log = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0
+    assert "Keyboard interrupt received" in said
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tls-key", "key.pem"], "--tls-key requires --tls-cert"),
+        (["--tls-password-file", "password"], "--tls-password-file requires --tls-cert"),
+        (["--tls-cert", "c", "--tls-password-file", "/no/such"], "password file"),
+        (["--header", "one"], "expected 2 arguments"),
+        (["port"], "invalid int value: 'port'"),
+    ],
+)
+def test_what_the_command_can_not_do(options: list[str], message: str) -> None:
+    result = hangup_run("-m", "http.server", *options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def hangup_run(*args: str) -> subprocess.CompletedProcess[str]:

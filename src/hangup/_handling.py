@@ -12,6 +12,7 @@ from contextvars import copy_context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ._colors import Theme, theme_for
 from ._escape import printable
 from ._line_writer import write_text
 from ._peer import ClientState
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 _Stock = http.server.BaseHTTPRequestHandler
+# What http.server's log_request() makes of a request line, a status and a size.
+_REQUEST = '"%s" %s %s'
 
 #: In ``Connection.handler`` while a handler is being made: it must not begin to work yet.
 BEING_MADE = object()
@@ -271,11 +274,33 @@ def write_message(handler: Any, text: str) -> None:
     At once, as there: a program's own words come in the order in which it says them.
     """
     when, who = handler.log_date_time_string(), handler.address_string()
+    # What log_request() and log_error() leave there, on each Python by the names that 3.15 has.
+    notes = handler.__dict__
+    logged, is_error = notes.pop("_log_request_info", None), notes.pop("_log_is_error", False)
+    is_request = logged is not None and text == _REQUEST % (notes.get("requestline"), *logged)
     try:
-        text = printable(text.replace("\\", "\\\\"))
-        write_text(sys.stderr, f"{who} - - [{when}] {text}\n")
+        text = _shown(text)
+        theme = theme_for(sys.stderr)
+        if theme.reset and is_request:
+            text = _colored_request(theme, _shown(handler.requestline), *logged)
+        elif is_error:
+            text = f"{theme.error}{text}{theme.reset}"
+        start = f"{theme.timestamp}{who} - - [{when}]{theme.reset}"
+        write_text(sys.stderr, f"{start} {text}\n")
     except (OSError, ValueError):
         pass  # It is closed, or nobody is behind it: that costs no client its answer.
+
+
+def _shown(text: str) -> str:
+    return printable(text.replace("\\", "\\\\"))
+
+
+def _colored_request(theme: Theme, line: str, code: Any, size: Any) -> str:
+    parts = line.split(None, 2)
+    if len(parts) == 3:
+        method, target, protocol = parts
+        line = f"{method} {theme.path}{target}{theme.reset} {protocol}"
+    return f'"{line}" {theme.of_status(code)}{code}{theme.reset} {theme.size}{size}{theme.reset}'
 
 
 def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) -> None:
@@ -286,9 +311,11 @@ def log_request(handler: Any, log: Callable[..., None], code: Any, size: Any) ->
     call it, and then the access log says nothing.
     """
     connection = handler._hangup  # noqa: SLF001
-    if connection is None or connection.exchange is None:
-        log(code, size)
-    elif handler._own_log:  # noqa: SLF001
-        exchange = connection.exchange
-        exchange.reported = True
-        log(reported_status(connection, code), size)
+    if connection is not None and connection.exchange is not None:
+        if not handler._own_log:  # noqa: SLF001
+            return
+        connection.exchange.reported = True
+        code = reported_status(connection, code)
+    # As its log_request() does it from Python 3.15 on.
+    handler._log_request_info = (code.value if isinstance(code, HTTPStatus) else code, size)  # noqa: SLF001
+    log(code, size)

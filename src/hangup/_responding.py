@@ -31,11 +31,22 @@ CHUNKED = -1
 # What ends with its head, whatever it says; by method, or by status.
 _ODD_METHODS = frozenset(("HEAD", "CONNECT"))
 _BODILESS = frozenset((204, 304))
+# The error page in the colours that its reader's browser prefers, as from Python 3.14 on.
+_HEAD = "    </head>"
+_STYLE = """\
+        <style type="text/css">
+            :root {
+                color-scheme: light dark;
+            }
+        </style>
+"""
+_PAGE: str = http.server.DEFAULT_ERROR_MESSAGE  # type: ignore[attr-defined]
 
 
 class Responding(Handling, http.server.BaseHTTPRequestHandler):
     """The part of a handler that makes its response."""
 
+    error_message_format = _PAGE if "color-scheme" in _PAGE else _PAGE.replace(_HEAD, _STYLE + _HEAD)
     # The length that the response says it has, or CHUNKED; and the line that says so.
     _length: int | None = None
     _length_line: bytes | None = None
@@ -83,9 +94,10 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
         else:
             buffer.append(line)
 
-    def send_header(self, keyword: str, value: Any) -> None:
+    def send_header(self, keyword: str, value: Any, *, _is_extra: bool = False) -> None:
         """Add a header field to the answer.
 
+        ``_is_extra`` is what Python 3.15's own methods pass, copies of which programs may have.
         Raises :exc:`ValueError` for a name that is no token, and for control characters in the value:
         CR and LF would split the answer (CWE-113).
         """

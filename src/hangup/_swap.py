@@ -31,14 +31,16 @@ _OF_HTTP_SERVER: dict[str, Any] = {
         CGIHTTPRequestHandler,  # until Python 3.14
         HTTPServer,
         ThreadingHTTPServer,
-        HTTPSServer,  # from Python 3.14 on
+        HTTPSServer,
         ThreadingHTTPSServer,
     )
-    if cls is not None and hasattr(http.server, cls.__name__)
+    if cls is not None
 }
+# What this Python's http.server hasn't, as before 3.14: programs that ask whether it is there find it.
+_ADDED = {name: cls for name, cls in _OF_HTTP_SERVER.items() if not hasattr(http.server, name)}
 # The standard library's classes, and what stands in the place of each.
 _SWAPS: dict[Any, Any] = {
-    **{getattr(http.server, name): own for name, own in _OF_HTTP_SERVER.items()},
+    **{getattr(http.server, name): own for name, own in _OF_HTTP_SERVER.items() if name not in _ADDED},
     socketserver.TCPServer: TCPServer,
 }
 # What a module has that knows one of them.
@@ -60,6 +62,11 @@ def swap_classes() -> Callable[[], None]:
         # An odd layout, or an order of bases that can't be: it stays the standard library's.
         with contextlib.suppress(TypeError):
             replace(cls, "__bases__", tuple(_SWAPS.get(base, base) for base in cls.__bases__))
+    for name, added in _ADDED.items():
+        setattr(http.server, name, added)
+        undo.callback(delattr, http.server, name)
+    names = [*http.server.__all__, *(name for name in _ADDED if name not in http.server.__all__)]
+    replace(http.server, "__all__", names)
     for name, module in list(sys.modules.items()):
         if isinstance(module, types.ModuleType) and not _is_own(name):
             _replace_in(module, replace)

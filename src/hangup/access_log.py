@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Any, TextIO
 
+from ._colors import Theme, theme_for
 from ._escape import escaped
 from ._line_writer import LineWriter, stderr_writer
 from ._logs import has_own_handler, log, protect
@@ -84,13 +85,33 @@ def as_json(record: RequestRecord) -> str:
     return json.dumps(told).replace("\x7f", "\\u007f")  # The one control character that JSON lets pass.
 
 
-def _common(record: RequestRecord) -> str:
+def _request_line(record: RequestRecord) -> str:
     # A refused line that is no request line is the target alone.
     known = record.method or not record.protocol
-    request = f"{record.method} {record.target} {record.protocol}".strip() if known else ""
+    return f"{record.method} {record.target} {record.protocol}".strip() if known else ""
+
+
+def _common(record: RequestRecord) -> str:
+    request = _request_line(record)
     return (
         f"{escaped(record.client) or '-'} - - [{_clf_time(int(record.began))}]"
         f' "{escaped(request) or "-"}" {record.status or "-"} {record.body_out or "-"}'
+    )
+
+
+def colored(record: RequestRecord, theme: Theme) -> str:
+    """:func:`common`, for a terminal."""
+    request = escaped(_request_line(record)) or "-"
+    if record.method and record.target and record.protocol:
+        target = escaped(record.target)
+        request = (
+            f"{escaped(record.method)} {theme.path}{target}{theme.reset} {escaped(record.protocol)}"
+        )
+    when = _clf_time(int(record.began))
+    return (
+        f"{theme.timestamp}{escaped(record.client) or '-'} - - [{when}]{theme.reset}"
+        f' "{request}" {theme.of_status(record.status)}{record.status or "-"}{theme.reset}'
+        f" {theme.size}{record.body_out or '-'}{theme.reset}{_ending(record)}"
     )
 
 
@@ -207,6 +228,11 @@ class AccessLog:
             claim.__exit__()
 
 
+# A writer of lines to sys.stderr, and its colours: it is always one and the same, unless a program sets
+# another stream there.
+_latest_theme: list[Any] = [None, None]
+
+
 def log_access(record: RequestRecord) -> None:
     """The sink that writes the access log of ``http.server``'s programs.
 
@@ -223,7 +249,11 @@ def log_access(record: RequestRecord) -> None:
     elif (logger.handlers or has_own_handler(log)) and logger.manager.disable < logging.INFO:
         offer(common(record), record)
     else:
-        stderr_writer().write(common(record) + "\n")
+        writer = stderr_writer()
+        if _latest_theme[0] is not writer:
+            _latest_theme[:] = [writer, theme_for(writer.stream)]
+        theme: Any = _latest_theme[1]
+        writer.write((colored(record, theme) if theme.reset else common(record)) + "\n")
 
 
 def _level() -> int:

@@ -213,17 +213,27 @@ class _Adapter(Handling):
             self._hangup.exchange.status = int(code)
         super().send_response_only(code, None if message is None else as_latin1(str(message)))  # type: ignore[misc]
 
-    def send_header(self, keyword: str, value: Any) -> None:
+    def send_header(self, keyword: str, value: Any, **options: Any) -> None:
+        # Options are between http.server's own methods, from Python 3.15 on.
         check_field(f"{keyword}: {value}")
         if keyword.lower() == "content-length":
             self._hangup_length = announced_length(value)
-        super().send_header(keyword, value)  # type: ignore[misc]
+        super().send_header(keyword, value, **options)  # type: ignore[misc]
+
+    def flush_headers(self) -> None:
+        super().flush_headers()
+        if "_default_response_headers" in self.__dict__:  # Python 3.15: the names of one head's fields
+            self._default_response_headers: list[Any] = []
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         if self._program().log_message is _Stock.log_message:
             write_message(self, format % args)
         else:
             super().log_message(format, *args)  # type: ignore[misc]
+
+    def log_error(self, format: str, *args: Any) -> None:  # noqa: A002
+        self._log_is_error = True
+        super().log_error(format, *args)  # type: ignore[misc]
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         log_request(self, super().log_request, code, size)  # type: ignore[misc]

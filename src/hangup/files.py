@@ -14,7 +14,7 @@ import stat
 import urllib.parse
 from collections.abc import Sequence
 from http import HTTPStatus
-from io import BufferedReader, FileIO
+from io import BufferedReader, BytesIO, FileIO
 from typing import Any
 
 from ._conditions import (
@@ -25,6 +25,7 @@ from ._conditions import (
     wanted_part,
 )
 from ._file_window import FileWindow, open_window
+from ._listing import ENCODING, listing
 from ._streams import AnswerStream
 from .handler import BaseHTTPRequestHandler
 
@@ -32,6 +33,8 @@ __all__ = ["SimpleHTTPRequestHandler"]
 
 _Stock = http.server.SimpleHTTPRequestHandler
 _ABSOLUTE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*)/*")
+# What ends the path of a directory: whatever it is encoded as, a redirect can't add to it.
+_SLASHES = ("/", "%2f", "%2F")
 # What Python 3.15 gave its class; where it has it, it has to be passed on.
 _KNOWS_EXTRA = hasattr(_Stock, "_send_extra_response_headers")
 
@@ -60,7 +63,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
         extra_response_headers: Sequence[tuple[str, str]] | None = None,
     ) -> None:
         self.directory = os.fspath(directory if directory is not None else os.getcwd())
-        #: Of Python 3.15: sent with each file (and there, with each listing).
+        #: Of Python 3.15: sent with each file and listing that has no such field itself.
         self.extra_response_headers = extra_response_headers
         extra = {"extra_response_headers": extra_response_headers} if _KNOWS_EXTRA else {}
         super().__init__(request, client_address, server, directory=self.directory, **extra)
@@ -122,7 +125,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
         return self.path.partition("?")[0].partition("#")[0]
 
     def _index_of(self, path: str) -> str | None:
-        if not self._url_path().endswith("/"):
+        if not self._url_path().endswith(_SLASHES):
             return None
         for name in self.index_pages:
             index = os.path.join(path, name)
@@ -133,7 +136,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
     def _send_directory_head(self, path: str) -> Any:
         """A redirect to the name that ends in a slash, or the listing."""
         url = self._url_path()
-        if url.endswith("/"):
+        if url.endswith(_SLASHES):
             status = precondition_status(self.command, conditions(self.headers), Validators())
             if status is None:
                 return self.list_directory(path)
@@ -149,6 +152,21 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
         self.send_header("Content-Length", "0")
         self.end_headers()
         return None
+
+    def list_directory(self, path: str | os.PathLike[str]) -> Any:
+        """Respond with the head of a listing; return the file that is to follow it, or None."""
+        try:
+            names = os.listdir(path)
+        except OSError:
+            self.send_error(HTTPStatus.NOT_FOUND, "No permission to list directory")
+            return None
+        page = listing(os.fspath(path), names, self._url_path())
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-type", f"text/html; charset={ENCODING}")
+        self.send_header("Content-Length", str(len(page)))
+        self._send_extra_response_headers()
+        self.end_headers()
+        return BytesIO(page)
 
     # -- a file
 
@@ -191,10 +209,18 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Last-Modified", self.date_time_string(status.st_mtime))
         self.send_header("ETag", validators.etag)
-        for name, value in self.extra_response_headers or ():
-            self.send_header(name, value)
+        self._send_extra_response_headers()
         self.end_headers()
         return open_window(file, part)
+
+    def _send_extra_response_headers(self) -> None:
+        # By the name that Python 3.15 has for it: a program's methods may be copies of those.
+        if self.extra_response_headers:
+            lines = b"".join(self._headers_buffer).lower().split(b"\r\n")
+            there = {line.partition(b":")[0] for line in lines}
+            for name, value in self.extra_response_headers:
+                if name.lower().encode("latin-1", "replace") not in there:
+                    self.send_header(name, value)
 
     def _send_no_file(self, status: HTTPStatus, validators: Validators) -> None:
         """A precondition is false.  A 304 has the entity tag of the file (RFC 9110 §15.4.5)."""

@@ -375,6 +375,12 @@ class BaseHTTPRequestHandler(Responding):
         write_message(self, format % args)
 
     @of_the_engine
+    def log_error(self, format: str, *args: Any) -> None:
+        """Called by :meth:`send_error`, to be overridden; calls :meth:`log_message`."""
+        self._log_is_error = True
+        self.log_message(format, *args)
+
+    @of_the_engine
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Called by :meth:`send_response`, to be overridden; see the documentation on logging."""
         log_request(self, super().log_request, code, size)

@@ -1,6 +1,7 @@
 """Servers that speak TLS: ``http.server``'s of Python 3.14, here for each Python that hangup runs on."""
 
 import os
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class HTTPSServer(HTTPServer):
         alpn_protocols: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
+        self.ssl = ssl  # where http.server has the module
         self.certfile = certfile
         self.keyfile = keyfile
         self.password = password
@@ -41,7 +43,7 @@ class HTTPSServer(HTTPServer):
     def server_activate(self) -> None:
         """Begin to listen."""
         super().server_activate()
-        self.socket = self._new_context().wrap_socket(self.socket, server_side=True)
+        self.socket = self._create_context().wrap_socket(self.socket, server_side=True)
 
     def reload_certificate(self) -> None:
         """Read the certificate's files again, for the connections that are accepted from now on.
@@ -49,9 +51,10 @@ class HTTPSServer(HTTPServer):
         Raises :exc:`hangup.ConfigError` if they can't be used; what was read before serves on then.
         """
         # Not through the property, which a listener's lacks the other half of.
-        self.socket._context = self._new_context()  # type: ignore[attr-defined]  # noqa: SLF001
+        self.socket._context = self._create_context()  # type: ignore[attr-defined]  # noqa: SLF001
 
-    def _new_context(self) -> Any:
+    def _create_context(self) -> ssl.SSLContext:
+        # By http.server's name for it: programs have their own, for what the arguments don't say.
         return server_context(
             self.certfile, self.keyfile, self.password, alpn_protocols=self.alpn_protocols
         )

@@ -16,6 +16,7 @@ from typing import Any
 
 from ._announcing import announce_servers
 from ._children import adopt_children
+from ._http_command import is_needed, serve_directory
 from ._loading import print_own
 from ._swap import builtins_for_http_server, swap_classes
 from .exceptions import HangupError
@@ -138,6 +139,9 @@ def _is_missing(name: str) -> bool:
 def _run_as_main(name: str, *, alter_argv: bool) -> None:
     """What ``python -m`` does, and what it does with a directory."""
     if name == "http.server":
+        if is_needed():
+            serve_directory(sys.argv[1:])
+            return
         sys.modules["__main__"].__dict__["__builtins__"] = builtins_for_http_server()
     runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]  # noqa: SLF001
 
