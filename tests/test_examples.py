@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -198,7 +199,7 @@ def test_the_process_ends(serve: Any, monkeypatch: pytest.MonkeyPatch, stubborn:
     monkeypatch.setattr(example, "PATIENCE", 0.1)
     if stubborn:
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
-        monkeypatch.setattr(example, "COMMAND", ["python3", "-c", code])
+        monkeypatch.setattr(example, "COMMAND", [sys.executable, "-c", code])
     serving: Serving = serve(example.Handler)
     peer = serving.connect().get("/")
     until(lambda: processes, "it runs")

@@ -198,7 +198,8 @@ def test_the_command_has_the_newest_pythons_options(tmp_path: Any, certificate: 
     )  # fmt: skip
     options = ["--tls-cert", certificate.rsa.cert, "--tls-key", str(key),
                "--tls-password-file", str(tmp_path / "password"),
-               "-H", "X-One", "1", "--header", "X-Two", "2", "--content-type", "text/x-mine", "-d", str(tmp_path), "-p", "HTTP/1.1"]  # fmt: skip
+               "-H", "X-One", "1", "--header", "X-Two", "2", "--content-type", "text/x-mine",
+               "-d", str(tmp_path), "-p", "HTTP/1.1"]  # fmt: skip
     process = subprocess.Popen(
         [
             sys.executable,
