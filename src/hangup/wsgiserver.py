@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, Self
 
+from ._fork import watch_forks
 from ._poller import Waker
 from ._tls import Certificate, ContextOf, check_context
 from .access_log import FORMATS, AccessLog
@@ -342,40 +343,66 @@ def serve(
     second one ends the process at once.  With a ``certfile``, SIGHUP has it read again.
     """
     server = WSGIServer(app, host, port, **options)
-    wakeup_fd = -1
-    handlers: dict[signal.Signals, Any] = {}
-
-    process = os.getpid()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for each in handlers:
-            signal.signal(each, signal.SIG_DFL)
-        if os.getpid() == process:
-            server.shutdown()
-        else:
-            os.kill(os.getpid(), number)  # A child that a handler has forked: it has nothing to finish.
-
+    signals = _Signals(server)
     if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
-            handlers[number] = signal.signal(number, stop)
-        wakeup_fd = signal.set_wakeup_fd(server.signal_fd, warn_on_full_buffer=False)
-    if handlers and server.can_reload and _RENEW is not None:
-        renewing = signal.signal(_RENEW, lambda _signal, _frame: _renew(server))
-    else:
-        renewing = None
+        signals.take()
     try:
         server.start()
         if ready is not None:
             ready(server)
         server.serve_forever()
     finally:
-        if handlers:
-            signal.set_wakeup_fd(wakeup_fd)
+        signals.give_up_waker()
         server.close(grace, say_what_is_left=True)
-        for number, handler in handlers.items():
+        signals.give_back()
+
+
+class _Signals:
+    """The signals that :func:`serve` takes for a server, if it is called by the main thread.
+
+    In a child that a handler has forked they end the process, which has nothing to finish.  The system
+    does that, and no handler: from 3.13 on, CPython calls none in the child of a thread that is not the
+    main one, until a call that blocks is interrupted.
+    """
+
+    def __init__(self, server: WSGIServer) -> None:
+        self._server = server
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._renewing: Any = None
+        self._wakeup_fd = -1
+
+    def take(self) -> None:
+        for number in _SIGNALS:
+            self._handlers[number] = signal.signal(number, self._stop)
+        self._wakeup_fd = signal.set_wakeup_fd(self._server.signal_fd, warn_on_full_buffer=False)
+        if self._server.can_reload and _RENEW is not None:
+            self._renewing = signal.signal(_RENEW, lambda _signal, _frame: _renew(self._server))
+        watch_forks(self)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        for each in self._handlers:
+            signal.signal(each, signal.SIG_DFL)
+        self._server.shutdown()
+
+    def give_up_waker(self) -> None:
+        if self._handlers:
+            signal.set_wakeup_fd(self._wakeup_fd)
+
+    def give_back(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if renewing is not None and _RENEW is not None:
-            signal.signal(_RENEW, renewing)
+        self._handlers.clear()
+        if self._renewing is not None and _RENEW is not None:
+            signal.signal(_RENEW, self._renewing)
+
+    def before_fork(self) -> None:
+        """Nothing: see :func:`hangup._fork.watch_forks`."""
+
+    def after_fork_in_child(self) -> None:
+        """What the program has set meanwhile stays."""
+        for number in self._handlers:
+            if signal.getsignal(number) == self._stop:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _say_what_is_left(engine: Server) -> None:
