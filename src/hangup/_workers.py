@@ -37,7 +37,7 @@ _log = logging.getLogger("hangup")
 
 # Seconds for which a handler that computes may keep the lead. Meanwhile nobody accepts, reads, or sees
 # who disconnects.
-_PATIENCE = 0.02
+_PATIENCE = 0.012
 # A process that runs for less than this share of a tick is one whose handler blocks.
 _BUSY_SHARE = 0.5
 # Threads beyond those that are permitted, for what is no handler: TLS handshakes must not wait for slow
