@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import resource
 import subprocess
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ UNMODIFIED = 0.23
 ENOUGH = 1000
 #: Above that share of its core's time, what is measured is the load.
 BUSY = 0.9
+#: Where other programs, or the host's other guests, took more than that share of a core, a round is
+#: disturbed: it counts only if there is no other.
+DISTURBED = 0.1
 
 FRAMEWORKS = ("bare", "flask", "django")
 #: Every run's requests differ from every other's.
@@ -88,8 +92,9 @@ class Figures:
     p50: float
     p99: float
     cpu: float
-    #: The share of a core's time that wrk and nginx took.
+    #: Shares of a core's time: what wrk and nginx took, and what programs that don't belong here took.
     load: float
+    others: float = 0.0
 
 
 @dataclass(slots=True)
@@ -99,6 +104,10 @@ class Cell:
     rounds: list[Figures] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed: bool = False
+
+    def counting(self) -> list[Figures]:
+        """The rounds that nothing disturbed, or all if there are none."""
+        return [each for each in self.rounds if each.others <= DISTURBED] or self.rounds
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -159,12 +168,14 @@ def measure(scenario: Scenario, peer: Peer, seconds: int, data: Path, cell: Cell
     return (
         f"{figures.rate:9,.0f}/s  p50 {figures.p50:7.2f} ms  p99 {figures.p99:8.2f} ms"
         f"  {figures.cpu:6.1f} µs  load {figures.load:.0%}"
+        f"{f'  others {figures.others:.0%}' if figures.others > DISTURBED else ''}"
     )
 
 
 def measured(scenario: Scenario, peer: Peer, seconds: int, data: Path, cell: Cell) -> Figures:
     load, cores = scenario.load, CORES[scenario.cores]
-    with serving(peer, scenario.app, cores, scenario.connections, data, via=scenario.via) as at:
+    where = (scenario.app, cores, scenario.connections, data)
+    with serving(peer, *where, via=scenario.via, streaming=load.name == "stream") as at:
         closing = False
         if load.size:
             closing = traffic_check.check_fixed(at.port, load.name)
@@ -186,8 +197,8 @@ def run(at: Serving, scenario: Scenario, seconds: int, *, ends_by_closing: bool)
         close=load.close,
         seed=next(SEEDS),
     )
-    before, proxied = at.cpu()
-    used = children()
+    at_first = at.cpu()
+    used, everybodys = children(), everybody()
     try:
         done = subprocess.run(
             on_cores(CORES[scenario.cores][1], command),
@@ -198,7 +209,8 @@ def run(at: Serving, scenario: Scenario, seconds: int, *, ends_by_closing: bool)
         )
     except subprocess.TimeoutExpired:
         raise NoServer("wrk did not end") from None
-    after, proxied_after = at.cpu()
+    server, proxy = (now - then for now, then in zip(at.cpu(), at_first, strict=True))
+    wrk, everybodys = children() - used, everybody() - everybodys
     line = (done.stdout.strip().splitlines() or [""])[-1]
     if done.returncode or not line.startswith("{"):
         raise NoServer(f"wrk said: {(done.stderr or line).strip()}")
@@ -209,8 +221,9 @@ def run(at: Serving, scenario: Scenario, seconds: int, *, ends_by_closing: bool)
         rate=found["requests"] / found["seconds"],
         p50=found["p50"],
         p99=found["p99"],
-        cpu=(after - before) / found["requests"] * 1e6,
-        load=(children() - used + proxied_after - proxied) / found["seconds"],
+        cpu=server / found["requests"] * 1e6,
+        load=(wrk + proxy) / found["seconds"],
+        others=max(0.0, everybodys - server - wrk - proxy) / found["seconds"],
     )
 
 
@@ -218,6 +231,14 @@ def children() -> float:
     """Seconds of CPU of the programs that have ended: of wrk, if nothing else ends meanwhile."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def everybody() -> float:
+    """Seconds of CPU of all processes, and those that the host gave to others (proc(5), stat)."""
+    user, nice, system, _, _, _, _, steal, *_ = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    return (user + nice + system + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def troubles(load: Load, found: dict[str, Any], *, ends_by_closing: bool) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from traffic_loads import BUSY, Cell, Figures, Scenario
+from traffic_loads import BUSY, DISTURBED, Cell, Figures, Scenario
 from traffic_servers import HANDLER, NGINX, TITLES, Peer
 
 NONE = "—"
@@ -20,7 +20,7 @@ def median(cell: Cell | None, figure: str) -> float:
     """Of a figure's rounds; 0 if there is none, or one of them had errors."""
     if cell is None or cell.failed or not cell.rounds:
         return 0.0
-    return float(statistics.median(getattr(each, figure) for each in cell.rounds))
+    return float(statistics.median(getattr(each, figure) for each in cell.counting()))
 
 
 class Results:
@@ -60,6 +60,8 @@ class Results:
         if cell is None:
             return NONE
         rate = median(cell, "rate")
+        if cell.rounds and min(each.others for each in cell.rounds) > DISTURBED:
+            cell.note("other programs took part of the machine in every round")
         marks = [
             self.notes.setdefault(f"{peer.title}: {note}", len(self.notes) + 1) for note in cell.notes
         ]
@@ -137,6 +139,7 @@ def conditions(seconds: int, rounds: int, alone: Figures | None) -> list[str]:
         "36% pages and their assets (15 of the 36 are conditional, and end in 304), 8% conditional GETs",
         "of JSON (304), 9% JSON of 1 KB and 2% of 64 KB posted, 5% forms posted. The status of every",
         "answer is looked at, and before that a hundred answers whole: no figure with an error.",
+        f"A round in which other programs had more than {DISTURBED:.0%} of a core counts if all did.",
         "",
         "*JSON view, 32, direct, one*: 32 connections, without nginx, server and wrk on a core each;",
         "with nginx, it and wrk share one. *both*: all of them on both cores.",

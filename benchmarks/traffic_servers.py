@@ -42,6 +42,8 @@ class Setting:
     port: int
     connections: int
     nginx: bool
+    #: Whether answers have no length.
+    streaming: bool
 
     @property
     def target(self) -> str:
@@ -71,9 +73,11 @@ class Peer:
         """Whether it is another checkout's hangup."""
         return self.source not in (None, ROOT)
 
-    def started(self, app: str, cores: str, connections: int, data: Path, *, nginx: bool) -> Running:
+    def started(
+        self, app: str, cores: str, connections: int, data: Path, *, nginx: bool, streaming: bool
+    ) -> Running:
         def command(port: int, threads: int) -> list[str]:
-            return self.command(Setting(app, port, connections, nginx))
+            return self.command(Setting(app, port, connections, nginx, streaming))
 
         environment = {"TRAFFIC_DATA": str(data), "PYTHONPATH": ""}
         if self.source:
@@ -112,10 +116,20 @@ def gunicorn(setting: Setting) -> list[str]:
 
 
 def uwsgi(setting: Setting) -> list[str]:
-    """Its own HTTP with keep-alive holds a thread for each connection, so it is given as many."""
+    """Its own HTTP with keep-alive holds a thread for each connection, so it is given as many.
+
+    It ends no answer that has no length: after a stream, it has to close.
+    """
     address = f"{HOST}:{setting.port}"
-    threads = THREADS if setting.nginx else max(THREADS, setting.connections)
-    listen = ["--socket" if setting.nginx else "--http11-socket", address, "--listen", "1024"]
+    threads = THREADS
+    if setting.nginx:
+        listen = ["--socket", address]
+    elif setting.streaming:
+        listen = ["--http-socket", address, "--add-header", "Connection: close"]
+    else:
+        listen = ["--http11-socket", address]
+        threads = max(THREADS, setting.connections)
+    listen += ["--listen", "1024"]
     options = ["--processes", "1", "--threads", str(threads), "--enable-threads", "--need-app"]
     silent = ["--disable-logging", "--die-on-term", "--module", setting.target]
     return [str(PYTHON.with_name("uwsgi")), *listen, *options, *silent]
@@ -124,7 +138,7 @@ def uwsgi(setting: Setting) -> list[str]:
 CHEROOT = f"{THREADS} threads; 1,024 connections in its backlog and kept, instead of 5 and 10"
 UWSGI = (
     f"1 process; direct `--http11-socket` and a thread for each connection, behind nginx `uwsgi_pass`"
-    f" and {THREADS} threads"
+    f" and {THREADS} threads; the stream by `--http-socket`"
 )
 STOCK = "its ThreadingHTTPServer, with 1,024 connections in its backlog instead of 5"
 ADAPTED = "the standard library's handler, unmodified, on hangup's server"
@@ -243,11 +257,21 @@ class Serving:
 
 @contextmanager
 def serving(
-    peer: Peer, app: str, cores: tuple[str, str], connections: int, data: Path, *, via: str
+    peer: Peer,
+    app: str,
+    cores: tuple[str, str],
+    connections: int,
+    data: Path,
+    *,
+    via: str,
+    streaming: bool = False,
 ) -> Iterator[Serving]:
     """``cores`` are the server's and the load's; nginx works beside the load."""
-    with peer.started(app, cores[0], connections, data, nginx=via == "nginx") as server:
-        if via == "direct":
+    nginx_before = via == "nginx"
+    with peer.started(
+        app, cores[0], connections, data, nginx=nginx_before, streaming=streaming
+    ) as server:
+        if not nginx_before:
             yield Serving(server, None)
             return
         with nginx(server.port, peer.upstream, cores[1]) as proxy:

@@ -134,6 +134,12 @@ def test_a_round_with_an_error_leaves_no_figure() -> None:
     assert traffic_report.median(cell, "rate") == 0
 
 
+def test_a_round_beside_other_programs_counts_only_if_there_is_no_other() -> None:
+    alone, beside = Figures(1000, 1, 2, 3, 0.5, 0.05), Figures(100, 1, 2, 3, 0.5, 0.9)
+    assert traffic_report.median(Cell([beside, alone, beside]), "rate") == 1000
+    assert traffic_report.median(Cell([beside]), "rate") == 100
+
+
 def test_the_tables_have_the_ratio_to_the_better_setting_of_granian() -> None:
     peers = [each for each in traffic_servers.ALL if each.name in ("hangup", "granian1", "granian8")]
     scenarios = traffic_loads.product(["bare"], ["json"], ["one"], ["direct"], [32])
