@@ -49,6 +49,10 @@ def main() -> None:
             self.send_response(status)
             for field in more:
                 self.send_header(*field)
+            if self.close_connection:
+                # The standard library leaves it to the handler, and wrk would send its next request to
+                # a connection that is about to close.
+                self.send_header("Connection", "close")
             if status != 304:
                 length = len(body) if isinstance(body, bytes) else body.stat().st_size
                 self.send_header("Content-Type", kind)
