@@ -23,6 +23,12 @@ def median(cell: Cell | None, figure: str) -> float:
     return float(statistics.median(getattr(each, figure) for each in cell.counting()))
 
 
+def disturbed(*cells: Cell | None) -> str:
+    """The mark of a figure that was not to be had without other programs."""
+    counting = [each for cell in cells if cell for each in cell.counting()]
+    return "~" if any(each.disturbed for each in counting) else ""
+
+
 class Results:
     """The cells, by scenario and server."""
 
@@ -60,12 +66,10 @@ class Results:
         if cell is None:
             return NONE
         rate = median(cell, "rate")
-        if cell.rounds and min(each.others for each in cell.rounds) > DISTURBED:
-            cell.note("other programs took part of the machine in every round")
         marks = [
             self.notes.setdefault(f"{peer.title}: {note}", len(self.notes) + 1) for note in cell.notes
         ]
-        shown = f"{rate:,.0f}" if rate else "no figure"
+        shown = f"{disturbed(cell)}{rate:,.0f}" if rate else "no figure"
         return f"{shown} [{','.join(map(str, marks))}]" if marks else shown
 
     def ratios(self, shown: list[Peer], rows: list[Row]) -> list[str]:
@@ -100,9 +104,12 @@ def ratio(these: tuple[str, ...], those: tuple[str, ...]) -> Callable[[dict[str,
     """The better of these by the better of those."""
 
     def shown(cells: dict[str, Cell]) -> str:
-        over = max(median(cells.get(name), "rate") for name in these)
-        under = max(median(cells.get(name), "rate") for name in those)
-        return f"{over / under:.2f}" if over and under else NONE
+        over, under = (
+            max((cells.get(name) for name in names), key=lambda cell: median(cell, "rate"))
+            for names in (these, those)
+        )
+        rates = median(over, "rate"), median(under, "rate")
+        return f"{disturbed(over, under)}{rates[0] / rates[1]:.2f}" if all(rates) else NONE
 
     return shown
 
@@ -139,7 +146,7 @@ def conditions(seconds: int, rounds: int, alone: Figures | None) -> list[str]:
         "36% pages and their assets (15 of the 36 are conditional, and end in 304), 8% conditional GETs",
         "of JSON (304), 9% JSON of 1 KB and 2% of 64 KB posted, 5% forms posted. The status of every",
         "answer is looked at, and before that a hundred answers whole: no figure with an error.",
-        f"A round in which other programs had more than {DISTURBED:.0%} of a core counts if all did.",
+        f"~ marks figures beside which other programs took more than {DISTURBED:.0%} of a core.",
         "",
         "*JSON view, 32, direct, one*: 32 connections, without nginx, server and wrk on a core each;",
         "with nginx, it and wrk share one. *both*: all of them on both cores.",
