@@ -97,7 +97,7 @@ def test_who_keeps_rfile_reads_nothing_of_the_next_request(
 def test_a_thread_that_waits_in_rfile_when_its_request_ends_reads_nothing_more(serve: Any) -> None:
     found: list[Any] = []
     threads: list[threading.Thread] = []
-    exchanges: list[Any] = []
+    connections: list[Any] = []
 
     def read(rfile: Any) -> None:
         try:
@@ -111,7 +111,7 @@ def test_a_thread_that_waits_in_rfile_when_its_request_ends_reads_nothing_more(s
             threads.append(threading.Thread(target=read, args=(self.rfile,)))
             threads[0].start()
             held_up, exchange = self._hangup.watch.held_up, self._hangup.exchange
-            exchanges.append(exchange)
+            connections.append(self._hangup)
             until(lambda: held_up and exchange.body_in == BODY // 2, "it waits for more of the body")
         else:
             found.append(self.rfile.read())
@@ -122,7 +122,7 @@ def test_a_thread_that_waits_in_rfile_when_its_request_ends_reads_nothing_more(s
         peer.send(b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % BODY)
         peer.send(b"x" * (BODY // 2))
         assert peer.response()[0].status == 200
-        until(lambda: exchanges[0].ended_at, "the request has ended")
+        until(lambda: connections[0]._stream is None, "its stream has been taken back")
         peer.send(b"x" * (BODY - BODY // 2))
         threads[0].join()
         peer.send(b"POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nsecond")

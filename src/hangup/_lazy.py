@@ -1,5 +1,6 @@
 """What a handler has of its request, made when somebody looks: most requests need none of it."""
 
+from email.message import Message
 from typing import Any
 
 from ._chunked_stream import ChunkedStream, watch_fields
@@ -53,9 +54,12 @@ class LazyFields:
         if request is None:
             raise AttributeError("headers")
         message = handler.MessageClass()
-        add = message.set_raw
-        for name, value in request.items:
-            add(name, value)
+        kept = message.__dict__.get("_headers")
+        if kept == [] and type(message).set_raw is Message.set_raw:
+            kept.extend(request.items)  # as set_raw() does, one call for each field
+        else:
+            for name, value in request.items:
+                message.set_raw(name, value)
         message.set_payload("")
         if request.length == CHUNKED:
             stream = handler.rfile

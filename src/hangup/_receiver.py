@@ -186,7 +186,8 @@ class Receiver(Sender):
                     come = self._wait_for_body(exchange, self._allowed(exchange, timeout))
                 finally:
                     with self.watch.lock:  # see evict()
-                        del held_up[self]
+                        # The next request's thread may wait, too, if this one outlives its own.
+                        held_up.pop(self, None)
                 if self.exchange is not exchange:
                     # Its request has ended meanwhile: a thread of the handler's, which outlives it.
                     raise ValueError("read of a request's body that has ended") from None
@@ -236,13 +237,13 @@ class Receiver(Sender):
             told.tell_client(self.peer)
 
     def _wait_for_body(self, exchange: "Exchange | None", timeout: float) -> bool:
-        """:meth:`_wait_readable`, but for a client that is evicted meanwhile.
+        """:meth:`_wait_readable`, but for a client that is evicted meanwhile, or a request that ends.
 
         That is looked for now and then, since nothing else ends the wait: with its receiving side shut,
         a socket answers whatever comes then with RST, which could cost the client its 408.
         """
         deadline = monotonic() + timeout
-        while exchange is None or self.evicted is not exchange:
+        while exchange is None or (self.evicted is not exchange and self.exchange is exchange):
             left = max(0.0, deadline - monotonic())
             if self._wait_readable(min(left, _LOOK)):
                 return True
