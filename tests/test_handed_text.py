@@ -13,7 +13,7 @@ from typing import Any
 
 import httptools
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import hangup
@@ -188,6 +188,8 @@ def test_a_fields_name(serve: Any, base: Any, handing: Any) -> None:
     @example("X: a\r\nSet-Cookie")
     @example("")
     def check(name: str) -> None:
+        # With which a handler says that its response is in chunks, beside the length that it has.
+        assume(name.lower() != "transfer-encoding")
         got = handing(lambda handler: whole(handler, 200, None, b"mine", (name, "v")))
         assert_one_response(got, (name,))
 
