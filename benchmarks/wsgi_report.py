@@ -99,6 +99,9 @@ def conditions(seconds: int, rounds: int) -> list[str]:
     machine = f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores"
     ideal = CONNECTIONS / 0.005
     return [
+        "A microbenchmark: each load is one request, sent again and again, as no browser does. What",
+        "people send is measured in [real traffic](traffic.md).",
+        "",
         f"{time.strftime('%Y-%m-%d')}. {machine}.",
         f"Medians of {rounds} rounds of {seconds} s; servers in turns, each new, and warm for 1 s.",
         f"wrk with one thread and {CONNECTIONS} connections where nothing else is said.",
