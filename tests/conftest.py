@@ -1,12 +1,14 @@
 """What the tests share: a server in this process, a client that can leave, and a look for leaks."""
 
 import contextlib
+import fcntl
 import http.client
 import http.server
 import logging
 import os
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import threading
@@ -60,6 +62,21 @@ def nothing_leaks() -> Iterator[None]:
         thread.join(PATIENCE)
     assert not [thread for thread in left if thread.is_alive()], "threads are left"
     assert not descriptors() - open_before, "descriptors are left"
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """What is captured is written to files that are open for appending.
+
+    To read them (``capfd.readouterr()``), pytest moves the position at which everybody writes to the
+    beginning: a server's line that comes just then, of a request that was answered before, stood in the
+    place of what the test was about.
+    """
+    for descriptor in (1, 2):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_APPEND)
+    yield
 
 
 @pytest.fixture

@@ -317,3 +317,15 @@ def test_an_error_is_one_line_that_says_what_and_where() -> None:
     assert text.isprintable()
     assert described(OSError(28, "No space left on device", "/var/log/x")) == "No space left on device"
     assert described(ValueError()) == "ValueError"
+
+
+def test_what_is_written_while_a_test_reads_takes_nothings_place(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Of how the tests capture: between two steps of reading, somebody writes."""
+    os.write(2, b"what the test is about\n")
+    os.lseek(2, 0, os.SEEK_SET)
+    os.write(2, b"late\n")
+    assert capfd.readouterr().err == "what the test is about\nlate\n"
+    print("and more", file=sys.stderr)
+    assert capfd.readouterr().err == "and more\n"
