@@ -62,7 +62,7 @@ done
 kept=()
 while IFS= read -r each; do
     kept+=("$each")
-done < <(env | grep -E '^(CI|PIP_[A-Z_]+|[A-Za-z]+_(proxy|PROXY)|PYTEST_[A-Z_]+)=' || true)
+done < <(env | grep -E '^(CI|JOBS|PIP_[A-Z_]+|[A-Za-z]+_(proxy|PROXY)|PYTEST_[A-Z_]+)=' || true)
 exec unshare --mount --propagation private bash -c '
     tree=$1 checkout=$2
     shift 2
