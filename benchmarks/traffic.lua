@@ -188,8 +188,8 @@ function done(summary, latency, requests)
     seen = math.max(seen, thread:get("example"))
   end
   local errors = summary.errors
-  print(format('{"requests":%d,"seconds":%f,"bytes":%d,"p50":%f,"p99":%f,"full":%d,"unmodified":%d,"other":%d,"example":%d,"empty":%d,'
+  print(format('{"requests":%d,"seconds":%f,"bytes":%d,"p50":%f,"p99":%f,"slowest":%f,"full":%d,"unmodified":%d,"other":%d,"example":%d,"empty":%d,'
     .. '"connect":%d,"read":%d,"write":%d,"timeout":%d,"status":%d}',
-    summary.requests, summary.duration / 1e6, summary.bytes, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    summary.requests, summary.duration / 1e6, summary.bytes, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency.max / 1e3,
     counts.full, counts.unmodified, counts.other, seen, counts.empty, errors.connect, errors.read, errors.write, errors.timeout, errors.status))
 end
