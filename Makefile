@@ -18,11 +18,11 @@ demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 test: $(VENV)/.installed-test  ## the tests, with the coverage gate
 ifeq ($(strip $(ARGS)),)
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadgroup
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 else
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 endif
 
 soak: $(VENV)/.installed  ## ten minutes of good, departing, slow and malformed clients; SECONDS=60: one

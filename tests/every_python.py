@@ -73,7 +73,7 @@ def run(path: str, home: Path, *, tests: bool) -> str:
             "-n",
             jobs,
             "--dist",
-            "worksteal",
+            "loadgroup",
         ]
         command += [f"--ignore={path}" for path in LEFT_OUT]
         if subprocess.run(command, cwd=ROOT, check=False).returncode:

@@ -20,6 +20,9 @@ from hangup.probe.points import Manner, pairs
 from hangup.probe.results import Fault, Run, Verdict
 from hangup.probe.usage import Census
 
+#: Probes share what they find, and look at time: one after the other, beside other tests.
+pytestmark = pytest.mark.xdist_group("probe")
+
 PROBE = [sys.executable, "-m", "hangup", "probe"]
 HERE = Path(__file__).parent
 PATHS = ["--slow-path", "/slow", "--large-path", "/large", "--stream-path", "/stream"]

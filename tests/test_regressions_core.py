@@ -155,8 +155,8 @@ def test_whoever_ends_a_threads_wait_ends_no_request_that_has_come_by_then(serve
             KeepsThread.may_read.set()
         peer.send(b"a" * (70000 - 65536))
         response, body = peer.response()
+        record = serving.record()  # before this client leaves
     assert (response.status, len(body)) == (200, 70000)
-    record = serving.record()
     assert (record.outcome, record.left_at) == (Outcome.ANSWERED, None)
 
 
