@@ -53,7 +53,8 @@ class Talking:
 class Program(Talking):
     """A Python program, what it says on stdout line by line, and the children that it tells of.
 
-    It says ``port N`` where it listens, and ``child N`` of each child: those are killed at the end.
+    It says ``port N`` where it listens, and ``child N`` of each child.  At the end its group is killed:
+    whoever lives on would keep its output open.
     """
 
     def __init__(self, source: str, *args: str, **environment: str) -> None:
@@ -64,6 +65,7 @@ class Program(Talking):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         self._listen_to(self.process.stdout)
 
@@ -97,9 +99,8 @@ class Program(Talking):
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        for pid in re.findall(r"child (\d+)\n", self.said):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self._reader.join(PATIENCE)
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -113,7 +113,8 @@ class Pool(hangup.ThreadingHTTPServer):
 RUN = """
 run()
 say("port", port)
-for line in sys.stdin:
+# Not sys.stdin, which multiprocessing's children close: its lock may be taken when they are forked.
+for line in open(0, closefd=False):
     if line.strip() == "stop":
         stop()
         say("stopped")
@@ -306,7 +307,8 @@ def drain():
     os._exit(0)
 """
     source = source_of(front, more).replace(
-        "for line in sys.stdin:", drains + "for line in sys.stdin:\n    drain()"
+        "for line in open(0, closefd=False):",
+        drains + "for line in open(0, closefd=False):\n    drain()",
     )
     program = Program(source)
     try:
