@@ -12,26 +12,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from nginx_command import nginx_command
 from wsgi_servers import HOST, free_port, stop
 
 #: Seconds that hangup has to listen, and each to end.
 START, END = 15.0, 3.0
-CONFIG = """\
-{user}
-daemon off;
-worker_processes 1;
-pid {directory}/pid;
-error_log stderr;
-events {{}}
-http {{
+HTTP = """\
     access_log /dev/stdout;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
     server {{
         listen {host}:{port};
         location / {{
@@ -39,9 +27,7 @@ http {{
             proxy_http_version 1.1;
             proxy_buffering off;
         }}
-    }}
-}}
-"""
+    }}"""
 
 
 @contextmanager
@@ -72,15 +58,10 @@ def main() -> None:
     hangup = [sys.executable, "-m", "hangup", "serve", "hangup.probe.target:app"]
     hangup += ["--port", str(behind), "--access-log", "off"]
     with tempfile.TemporaryDirectory() as directory:
-        config = Path(directory, "nginx.conf")
-        # As root, it would serve as somebody who may not read the directory.
-        user = "user root;" if os.geteuid() == 0 else ""
-        config.write_text(
-            CONFIG.format(user=user, directory=directory, host=HOST, port=sys.argv[1], behind=behind)
-        )
+        http = HTTP.format(host=HOST, port=sys.argv[1], behind=behind)
         with started(hangup):
             wait_for(behind)
-            with started(["nginx", "-e", "stderr", "-c", str(config)]):
+            with started(nginx_command(directory, http)):
                 os.wait()
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nginx_command import nginx_command
 from traffic_apps import answers
 from wsgi_peers import PYTHON
 from wsgi_servers import BOTH, HOST, LOAD_CORE, NoServer, Running, Server
@@ -165,20 +166,8 @@ def another(name: str, root: Path) -> Peer:
 
 #: Debian's is not where everybody looks for programs.
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-CONFIG = """\
-{user}
-daemon off;
-worker_processes 1;
-pid {directory}/pid;
-error_log stderr;
-events {{ worker_connections 4096; }}
-http {{
+HTTP = """\
     access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
     keepalive_requests 100000000;
     upstream application {{
         server {host}:{behind};
@@ -190,9 +179,7 @@ http {{
         location / {{
             {location}
         }}
-    }}
-}}
-"""
+    }}"""
 LOCATIONS = {
     "http": """\
             proxy_pass http://application;
@@ -223,17 +210,9 @@ def nginx(behind: int, upstream: str, cores: str) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as directory:
 
         def command(port: int, threads: int) -> list[str]:
-            config = CONFIG.format(
-                # As root, it would work as somebody who may not read the directory.
-                user="user root;" if os.geteuid() == 0 else "",
-                directory=directory,
-                host=HOST,
-                port=port,
-                behind=behind,
-                location=LOCATIONS[upstream].strip(),
-            )
-            Path(directory, "nginx.conf").write_text(config)
-            return [NGINX or "nginx", "-e", "stderr", "-c", str(Path(directory, "nginx.conf"))]
+            http = HTTP.format(host=HOST, port=port, behind=behind, location=LOCATIONS[upstream].strip())
+            program = NGINX or "nginx"
+            return nginx_command(directory, http, program=program, events="worker_connections 4096;")
 
         with Running(Server("nginx", "nginx", None, command), 0, cores) as running:
             yield running
