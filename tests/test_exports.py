@@ -60,6 +60,7 @@ ORDER = [
     "_interrupt",
     "client",
     "cancelling",
+    "_remembered",
     "_field_names",
     "_request",
     "_plain_heads",
@@ -90,6 +91,7 @@ ORDER = [
     "_pressure",
     "_handover",
     "_workers",
+    "_serial_workers",
     "server",
     "_steps",
     "_answer_heads",
@@ -169,7 +171,17 @@ def test_the_probe_stands_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["_chunks", "_field_names", "_request", "_plain_heads", "_heads", "_proxy_protocol", "_wire"]
+    "name",
+    [
+        "_chunks",
+        "_remembered",
+        "_field_names",
+        "_request",
+        "_plain_heads",
+        "_heads",
+        "_proxy_protocol",
+        "_wire",
+    ],
 )
 def test_the_wire_does_no_io(name: str) -> None:
     tree = ast.parse((SOURCE / f"{name}.py").read_text())

@@ -331,17 +331,10 @@ class Answer:
                 self._shared.failed(self._connection, error)
 
     def _send_blocks(self, blocks: Iterable[bytes], total: int | None, *, lone: bool = False) -> None:
-        connection, exchange = self._connection, self._exchange
-        peer = connection.peer
+        peer = self._connection.peer
         for block in blocks:
             if peer.state is not _OPEN and self._has_left(empty=not block):
                 raise ClientDisconnected
-            if self._framing == _CHUNKED and type(block) is bytes and 0 < len(block) <= JOIN_SIZE:
-                # What write() comes to in the midst of a stream.
-                chunk = b"%x\r\n%b\r\n" % (len(block), block)
-                exchange.head_out += len(chunk) - len(block)
-                connection.send(chunk)
-                continue
             if not block and isinstance(block, bytes):
                 continue
             if self._framing == _UNSENT and (lone or total is not None) and isinstance(block, bytes):

@@ -3,11 +3,9 @@
 import re
 
 from ._field_names import field_names
+from ._remembered import Remembered
 
 __all__ = ["AnswerHead", "field_line"]
-
-#: How many status lines are remembered.
-REMEMBERED = 256
 
 _STATUS = re.compile(r"([2-5]\d\d)( [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -19,26 +17,17 @@ _HOP_BY_HOP = frozenset(
 _SPECIAL = _HOP_BY_HOP | {"content-length", "connection", "date", "server"}
 
 
-class _StatusLines(dict[str, tuple[int, str]]):
-    """The code and the first line that a status amounts to.
-
-    All threads share it.  Of these only single operations are used, each atomic, and each entry is right
-    for ever.
-    """
-
-    def __missing__(self, status: str) -> tuple[int, str]:
-        if not isinstance(status, str):
-            raise TypeError(f"a status is a str, not {status!r}")
-        match = _STATUS.fullmatch(status)
-        if match is None:
-            raise ValueError(f"a status looks like '200 OK', not like {status!r}")
-        if len(self) >= REMEMBERED:
-            self.clear()
-        known = self[status] = int(match[1]), f"HTTP/1.1 {status if match[2] else status + ' '}\r\n"
-        return known
+def _status_line(status: str) -> tuple[int, str]:
+    """The code and the first line that a status amounts to."""
+    if not isinstance(status, str):
+        raise TypeError(f"a status is a str, not {status!r}")
+    match = _STATUS.fullmatch(status)
+    if match is None:
+        raise ValueError(f"a status looks like '200 OK', not like {status!r}")
+    return int(match[1]), f"HTTP/1.1 {status if match[2] else status + ' '}\r\n"
 
 
-_status_lines = _StatusLines()
+_status_lines = Remembered(_status_line, 256)
 
 
 class AnswerHead:

@@ -66,9 +66,9 @@ class Connection(Remainder):
         self.address = address
         # May the watch read requests from the socket by the shortest way?
         self._direct = not raw
-        # What the last read of a head gave.
+        # The last head that was a plain one.
         self._last_head = b""
-        #: The request in it, if it gave the same before, and what a front door has made of that.
+        #: The request in it, if it was the last but one, too, and what a front door has made of that.
         self.repeated: Request | None = None
         self.repeated_environ: dict[str, Any] | None = None
         #: Whatever the front door keeps for this connection between requests.
@@ -128,7 +128,7 @@ class Connection(Remainder):
                 request = self.repeated = self.watch.heads.parse_plainly(data)
         else:
             request = self.watch.heads.parse_plainly(data)
-            self._last_head = data
+            self._last_head = b"" if request is None else data
             self.repeated = self.repeated_environ = None
         if request is None:
             if data:

@@ -49,8 +49,8 @@ def environ_of(
 ) -> dict[str, Any]:
     """What a request says, as a dict of its own.
 
-    ``base`` is what the server and the connection add, and ``fields`` what the request's fields put into
-    it, if that is not what they usually do: then a name with an underscore is left out, since it would
+    ``base`` is what the server and the connection add.  ``fields`` is what the request's fields put into
+    it, where that is not the usual: there, one whose name has an underscore is left out, since it would
     pass for another's, with a dash.  The path is decoded, and its bytes stand as latin-1.
     """
     if fields is None:

@@ -2,8 +2,12 @@
 
 import re
 
-__all__ = ["REMEMBERED", "SINGLE", "cgi_key", "field_names"]
+from ._remembered import Remembered
 
+__all__ = ["SINGLE", "TOKEN", "cgi_key", "field_names"]
+
+#: A name, or a method (RFC 9110 §5.6.2).
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 #: Fields that have names of their own in CGI, and one value.
 SINGLE = frozenset(("CONTENT_TYPE", "CONTENT_LENGTH"))
 # HTTP_PROXY is a setting to the libraries of a program that is run with this environment: "httpoxy",
@@ -27,27 +31,14 @@ def cgi_key(name: str, *, underscores: bool = False) -> str:
     return key if key in SINGLE else "HTTP_" + key
 
 
-#: How many names are remembered.
-REMEMBERED = 256
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+def _lower(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a header field's name is a str, not {name!r}")
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"a header field's name is a token (RFC 9110 §5.1): {name!r}")
+    return name.lower()
 
 
-class _FieldNames(dict[str, str]):
-    """Names of fields in lower case, by what a program writes.
-
-    Raises :exc:`ValueError` for what is no token, :exc:`TypeError` for what is no text.  All threads
-    share it.  Of these only single operations are used, each atomic, and each entry is right for ever.
-    """
-
-    def __missing__(self, name: str) -> str:
-        if not isinstance(name, str):
-            raise TypeError(f"a header field's name is a str, not {name!r}")
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"a header field's name is a token (RFC 9110 §5.1): {name!r}")
-        if len(self) >= REMEMBERED:
-            self.clear()
-        lower = self[name] = name.lower()
-        return lower
-
-
-field_names = _FieldNames()
+#: Names of fields in lower case, by what a program writes.  Raises :exc:`ValueError` for what is no
+#: token, :exc:`TypeError` for what is no text.
+field_names = Remembered(_lower, 256)

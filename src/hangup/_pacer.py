@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["TICK", "Pacer"]
+__all__ = ["LONG_TICK", "TICK", "Pacer"]
 
 #: Seconds. A stalled handler is seen after one to two of them; a hundredth of that is what a tick
 #: costs the leader when it has to share its core.
@@ -25,9 +25,9 @@ class Pacer:
     """Ticks while there is anything to look at.
 
     ``look`` is what it does at each tick; it returns how long the next one is, in seconds, or 0 if there
-    was nothing to see.  ``nudge`` may be
-    called by any thread.  ``asleep`` holds the sleeper's lock, and whoever pops it wakes the sleeper,
-    so that no wake-up is given twice; callers on a request's way look at it before they nudge.
+    was nothing to see.  ``nudge`` may be called by any thread.  ``asleep`` holds the sleeper's lock, and
+    whoever pops it wakes the sleeper, so that no wake-up is given twice; callers on a request's way look
+    at it before they nudge.
     """
 
     def __init__(self, look: Callable[[], float], name: str) -> None:

@@ -1,16 +1,15 @@
 """The short way from a request head's bytes to a :class:`Request`: for the heads that nearly all are.
 
-Browsers, libraries and proxies write heads in one plain manner: printable ASCII, a colon and a space
-behind each name, no name twice, a path for a target.  Such a head is cut up by a handful of calls that
-each take all of it at once, where a parser calls back for each field.  A head of which one thing is
-different, however harmless, is not judged here: :func:`plain_request` returns None, and llhttp is asked
-(``_heads``).  So this could be wrong only by accepting, and a test holds each head that it accepts
-against llhttp.
+Browsers, libraries and proxies write heads in one plain manner: printable ASCII, no name twice, a path
+for a target.  Such a head takes one check of all its bytes, one cut into lines, and for each line a cut
+and a look for its name, where a parser would call back.  A head of which one thing is different, however
+harmless, is not judged here: :func:`plain_request` returns None, and llhttp is asked (``_heads``).  So
+this could be wrong only by accepting, and a test holds each head that it accepts against llhttp.
 """
 
 import re
 
-from ._field_names import cgi_key
+from ._field_names import TOKEN, cgi_key
 from ._request import Request
 
 __all__ = ["plain_request"]
@@ -30,7 +29,6 @@ _is_plain_host = re.compile(
 _MANY_DIGITS = 16
 # Fields that say more than an environ does: who meets one takes the long way.
 _SPEAKING = frozenset(("EXPECT", "UPGRADE"))
-_TOKEN = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")  # without the underscore
 #: How many names are remembered, and up to which length: nobody means a longer one, and it would stay.
 REMEMBERED = 1024
 _LONG_NAME = 64
@@ -45,11 +43,11 @@ _keys: dict[str, str] = {}
 def _learn(begin: str) -> str:
     """The key of a field that is not known yet.
 
-    Of one that means no more than it says: raises :exc:`KeyError` for all others, for what is no token
-    (RFC 9110 §5.6.2), and without the LF.
+    Of one that means no more than it says: raises :exc:`KeyError` for all others, for what an environ
+    leaves out, for what is no token, and without the LF.
     """
     name = begin[1:]
-    if begin[:1] != "\n" or not _TOKEN.fullmatch(name) or name.upper() in _SPEAKING:
+    if begin[:1] != "\n" or not TOKEN.fullmatch(name) or name.upper() in _SPEAKING:
         raise KeyError(begin)
     key = cgi_key(name)
     if not key:

@@ -1,7 +1,8 @@
 """A request's head, as its readers know it (RFC 9112 §2 to §5)."""
 
-import re
 from collections.abc import Iterable
+
+from ._field_names import TOKEN
 
 __all__ = ["CHUNKED", "Request", "unfinished", "unparsed"]
 
@@ -9,7 +10,6 @@ __all__ = ["CHUNKED", "Request", "unfinished", "unparsed"]
 CHUNKED = -1
 # Of a request line that is no request's, so much is kept.
 _LONG = 2048
-_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Behind an answer to these comes no body, or no request.
 _ODD_METHODS = ("HEAD", "CONNECT")
 
@@ -111,7 +111,7 @@ def unfinished(received: bytes) -> Request:
     """
     line = received.lstrip(b"\r\n")[:_LONG].partition(b"\n")[0].removesuffix(b"\r").decode("latin-1")
     words = line.split(" ", 2)
-    if not _METHOD.fullmatch(words[0]):
+    if not TOKEN.fullmatch(words[0]):
         return Request(received, "", line, "")
     method, target, protocol = [*words, "", ""][:3]
     return Request(received, method, target, protocol)

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._fork import end_process
-from ._workers import SerialWorkers
+from ._serial_workers import SerialWorkers
 
 if TYPE_CHECKING:
     from ._connection import Connection

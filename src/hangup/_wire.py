@@ -3,10 +3,10 @@
 A :class:`Wire` is told the bytes that a client sent and is asked for the requests and the bodies in
 them.  It knows neither sockets nor threads nor time; whoever owns the connection owns its wire.
 
-Heads are parsed by llhttp, through httptools, which can't pause between messages and tells no position.
-So it is given one head at a time: the end of a head is the first CRLF CRLF, which needs no parser to
-find.  An idle connection then needs no parser at all, and a pipelined request waits as plain bytes.  A
-body with a Content-Length needs counting, not parsing: its bytes pass through as they are.
+Heads that are not plain are parsed by llhttp, through httptools, which can't pause between messages and
+tells no position.  So one head at a time is looked at: its end is the first CRLF CRLF, which needs no
+parser to find.  An idle connection then needs no parser at all, and a pipelined request waits as plain
+bytes.  A body with a Content-Length needs counting, not parsing: its bytes pass through as they are.
 """
 
 import re

@@ -31,7 +31,7 @@ from ._watch import Watch
 if TYPE_CHECKING:
     from ._exchange import Exchange
 
-__all__ = ["SerialWorkers", "Workers"]
+__all__ = ["Worker", "Workers"]
 
 _log = logging.getLogger("hangup")
 
@@ -47,7 +47,7 @@ _ERRANDS = os.cpu_count() or 1
 _ENDING = 1.0
 
 
-class _Worker:
+class Worker:
     """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
 
     __slots__ = ("connection", "thread", "wakeup")
@@ -67,8 +67,8 @@ class Workers:
     leader takes up its own alone, for by then there may lie another's.  Whoever takes it leads; that
     is one atomic operation.  The pacer takes it with ``_lock`` held, so that whoever misses its baton
     and then takes the lock sees the pacer's work done.  ``_turn`` is the leader's to write.
-    ``_turn_seen`` and ``_held_seen`` are the pacer's.  Of ``guests``, which any thread may enter, only
-    single operations are used, each atomic.
+    ``_turn_seen``, ``_held_seen``, ``_looked_at``, ``_had_run`` and ``_stuck_since`` are the pacer's.
+    Of ``guests``, which any thread may enter, only single operations are used, each atomic.
     """
 
     def __init__(
@@ -82,20 +82,20 @@ class Workers:
         self._max_queue = watch.config.max_queue
         self._idle_timeout = watch.config.thread_idle_timeout
         self._lock = threading.Lock()
-        self._followers: list[_Worker] = []
-        self._threads: set[_Worker] = set()
+        self._followers: list[Worker] = []
+        self._threads: set[Worker] = set()
         self._busy = 0
         self._backlog = Backlog(watch.config.long_wait)
         # Ours to tell of requests that wait; the rest is the event loop's.
         self._pressure = Pressure(watch, lambda: len(self._backlog))
         self._started = 0
         self._stopped = False
-        self._table: dict[_Worker, None] = {}
+        self._table: dict[Worker, None] = {}
         self._turn = 0
         self._turn_seen = 0
         self._handover = Handover()
-        # The pacer's: when it last looked, how much the process had run by then, and since when the
-        # leader is in the same handler.
+        # When the pacer last looked, how much the process had run by then, and since when the leader has
+        # been inside the same handler.
         self._looked_at = self._had_run = self._stuck_since = 0.0
         #: Connections that are handled by threads which are not ours.
         self.guests: set[Connection] = set()
@@ -126,7 +126,7 @@ class Workers:
                 return
             worker.thread.join(left)
 
-    def _any_other(self) -> _Worker | None:
+    def _any_other(self) -> Worker | None:
         """A thread of the pool's, started, that is not the caller."""
         with self._lock:
             here = threading.current_thread()
@@ -192,20 +192,19 @@ class Workers:
             self._turn_seen = turn
             self._stuck_since = now
             return True
-        for leader in list(self._table):
-            if not HAS_LOCK or now - self._stuck_since > _PATIENCE:
-                self._take_over()
-            elif run - had_run < (now - looked_at) * _BUSY_SHARE and not is_runnable(
-                leader.thread.native_id
-            ):
-                self._take_over()
-                self._handover.note_blocked()
-            return True
-        return False
+        inside = list(self._table)
+        if not inside:
+            return False
+        idle = run - had_run < (now - looked_at) * _BUSY_SHARE
+        if not HAS_LOCK or now - self._stuck_since > _PATIENCE:
+            self._take_over()
+        elif idle and not is_runnable(inside[0].thread.native_id) and self._take_over():
+            self._handover.note_blocked()
+        return True
 
     # -- the threads
 
-    def _run(self, me: _Worker) -> None:
+    def _run(self, me: Worker) -> None:
         try:
             while True:
                 connection = self._lead(me)
@@ -220,7 +219,7 @@ class Workers:
             if self._watch.forked:
                 end_process()
 
-    def _lead(self, me: _Worker) -> Connection | None:
+    def _lead(self, me: Worker) -> Connection | None:
         """Keep the watch until the lead is lost.
 
         Returns the request that this thread is to run as an ordinary worker, or None if it has run
@@ -255,7 +254,7 @@ class Workers:
             elif self._promote(me, connection):
                 return connection
 
-    def _lost_the_lead(self, me: _Worker) -> bool:
+    def _lost_the_lead(self, me: Worker) -> bool:
         """The baton was gone; False if the pacer could not give it away and has laid it back."""
         with self._lock:
             if me not in self._table:
@@ -263,7 +262,7 @@ class Workers:
             del self._table[me]
             return False
 
-    def _promote(self, me: _Worker, connection: Connection) -> bool:
+    def _promote(self, me: Worker, connection: Connection) -> bool:
         """Give the lead away, to run the handler; False if the request must wait instead."""
         self._watch.register(connection)
         with self._lock:
@@ -288,17 +287,19 @@ class Workers:
         self._pressure.begin()
         return True
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> bool:
+        """Give a follower the lead of a leader that is inside a handler; False if that can't be."""
         with self._lock:
             try:
                 leader, _ = self._table.popitem()
             except KeyError:
-                return  # The leader came back just now.
+                return False  # The leader came back just now.
             if (connection := leader.connection) is not None:
                 self._watch.register(connection)
             if not self._new_leader_locked():
                 self._table[leader] = None
-                return
+                return False
+        return True
 
     def _new_leader_locked(self) -> bool:
         """Give the lead to another thread, and count the one that had it among the busy.
@@ -315,7 +316,7 @@ class Workers:
 
     def _new_thread_locked(self) -> bool:
         self._started += 1
-        worker = _Worker()
+        worker = Worker()
         name = f"{self._name}-{self._started}"
         worker.thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
         self._threads.add(worker)
@@ -327,7 +328,7 @@ class Workers:
             return False
         return True
 
-    def _handle(self, me: _Worker, connection: Connection, counted: int) -> None:
+    def _handle(self, me: Worker, connection: Connection, counted: int) -> None:
         """Run a handler, in a thread that is ``counted`` among the busy once, or not."""
         me.connection = connection
         exchange = connection.exchange
@@ -368,7 +369,7 @@ class Workers:
         connection.tell_unstarted()
         connection.retire()
 
-    def _follow(self, me: _Worker) -> bool:
+    def _follow(self, me: Worker) -> bool:
         """Sleep until this thread is to lead; False if it is to end."""
         with self._lock:
             if self._stopped:
@@ -381,82 +382,3 @@ class Workers:
                     return False
             me.wakeup.acquire()
         return not self._stopped
-
-
-class SerialWorkers(Workers):
-    """One handler at a time, in the order of arrival, and in the caller's thread (:meth:`serve`).
-
-    A second thread keeps the watch and only puts requests into the backlog.  ``_arrived`` counts
-    what the backlog holds.
-    """
-
-    def __init__(
-        self, watch: Watch, serve: Callable[[Connection], None], _max_threads: int, name: str
-    ) -> None:
-        super().__init__(watch, serve, 0, name)
-        self._arrived = threading.Semaphore(0)
-        #: Called by the leading thread when a request waits.
-        self.on_waiting: Callable[[], None] = lambda: None
-
-    def _promote(self, _me: _Worker, connection: Connection) -> bool:
-        self._watch.register(connection)
-        with self._lock:
-            waits = self._wait_locked(connection)
-        if waits:
-            self.on_waiting()
-            self._arrived.release()
-        else:
-            connection.turn_away()
-        return False
-
-    def interrupt(self) -> None:
-        """Make a running or the next :meth:`serve` return."""
-        self._arrived.release()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a request waits."""
-        return len(self._backlog) > 0
-
-    def take(self, timeout: float | None) -> Connection | None:
-        """The next request; None if none is within ``timeout`` seconds, or after :meth:`interrupt`."""
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            if not self._arrived.acquire(timeout=left):
-                return None
-            with self._lock:
-                connection = self._backlog.take_first()
-            if connection is None:
-                return None
-            if connection.exchange is None:
-                self._serve(connection)  # an errand: it is no request
-            elif is_dead(connection):
-                connection.drop()
-            else:
-                return connection
-
-    def take_own(self, connection: Connection) -> bool:
-        """Take this connection's request, if it has one that waits."""
-        with self._lock:
-            if not self._backlog.remove(connection):
-                return False
-        self._arrived.acquire()  # which counts it, or is about to
-        if is_dead(connection):
-            connection.drop()
-            return False
-        return True
-
-    def serve(self, timeout: float | None) -> None:
-        """Handle the next request; returns also when none came for ``timeout`` seconds.
-
-        Raises what the handler raised, if it is no :exc:`Exception`.
-        """
-        connection = self.take(timeout)
-        if connection is None:
-            return
-        self.guests.add(connection)
-        try:
-            self._serve(connection)
-        finally:
-            self.guests.discard(connection)

@@ -84,6 +84,7 @@ class RequestRecord(NamedTuple):
 
     @property
     def fields(self) -> tuple[tuple[str, str], ...]:
+        """The request's header fields in their order, names as they were sent."""
         return () if self.request is None else self.request.items
 
     def field(self, name: str) -> str:

@@ -19,8 +19,9 @@ from ._pacer import Pacer
 from ._peer import ClientState, renew_lock
 from ._plain_answer import plain_answer
 from ._poller import new_poller
+from ._serial_workers import SerialWorkers
 from ._watch import Accept, Watch
-from ._workers import SerialWorkers, Workers
+from ._workers import Workers
 from .client import find_request
 from .config import Config
 from .exceptions import BadRequest, BodyTimeout, ClientDisconnected

@@ -1,0 +1,91 @@
+"""One handler at a time, in a thread that is not the pool's: ``HTTPServer`` as it is."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from ._backlog import is_dead
+from ._connection import Connection
+from ._watch import Watch
+from ._workers import Worker, Workers
+
+__all__ = ["SerialWorkers"]
+
+
+class SerialWorkers(Workers):
+    """One handler at a time, in the order of arrival, and in the caller's thread (:meth:`serve`).
+
+    A second thread keeps the watch and only puts requests into the backlog.  ``_arrived`` counts
+    what the backlog holds.
+    """
+
+    def __init__(
+        self, watch: Watch, serve: Callable[[Connection], None], _max_threads: int, name: str
+    ) -> None:
+        super().__init__(watch, serve, 0, name)
+        self._arrived = threading.Semaphore(0)
+        #: Called by the leading thread when a request waits.
+        self.on_waiting: Callable[[], None] = lambda: None
+
+    def _promote(self, _me: Worker, connection: Connection) -> bool:
+        self._watch.register(connection)
+        with self._lock:
+            waits = self._wait_locked(connection)
+        if waits:
+            self.on_waiting()
+            self._arrived.release()
+        else:
+            connection.turn_away()
+        return False
+
+    def interrupt(self) -> None:
+        """Make a running or the next :meth:`serve` return."""
+        self._arrived.release()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request waits."""
+        return len(self._backlog) > 0
+
+    def take(self, timeout: float | None) -> Connection | None:
+        """The next request; None if none is within ``timeout`` seconds, or after :meth:`interrupt`."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            if not self._arrived.acquire(timeout=left):
+                return None
+            with self._lock:
+                connection = self._backlog.take_first()
+            if connection is None:
+                return None
+            if connection.exchange is None:
+                self._serve(connection)  # an errand: it is no request
+            elif is_dead(connection):
+                connection.drop()
+            else:
+                return connection
+
+    def take_own(self, connection: Connection) -> bool:
+        """Take this connection's request, if it has one that waits."""
+        with self._lock:
+            if not self._backlog.remove(connection):
+                return False
+        self._arrived.acquire()  # which counts it, or is about to
+        if is_dead(connection):
+            connection.drop()
+            return False
+        return True
+
+    def serve(self, timeout: float | None) -> None:
+        """Handle the next request; returns also when none came for ``timeout`` seconds.
+
+        Raises what the handler raised, if it is no :exc:`Exception`.
+        """
+        connection = self.take(timeout)
+        if connection is None:
+            return
+        self.guests.add(connection)
+        try:
+            self._serve(connection)
+        finally:
+            self.guests.discard(connection)
