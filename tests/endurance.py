@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 SERVER = """
-import http.server, json, logging, signal, sys, threading, zlib
+import http.server, json, logging, signal, sys, threading, time, zlib
 import hangup
 
 logging.basicConfig(level=logging.WARNING)
@@ -85,6 +85,9 @@ for server in http_servers:
     threading.Thread(target=server.serve_forever).start()
 for server in wsgi_servers:
     server.start()
+# All of its threads: this one, and for each server a leader and a pacer; the first two have their own.
+while threading.active_count() < 1 + 4 * 2 + 2:
+    time.sleep(0.01)
 ports = [server.server_port for server in http_servers] + [server.port for server in wsgi_servers]
 sys.stdout.write(json.dumps(ports) + "\\n")
 sys.stdout.flush()

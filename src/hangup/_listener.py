@@ -26,9 +26,11 @@ __all__ = ["ACCEPT_AT_ONCE", "Accept", "Listener", "raise_descriptor_limit", "ro
 
 _log = logging.getLogger("hangup")
 
-# Connections that are accepted in one go, at the most. It is one, so that a quiet server makes no call
-# in vain, and doubles for as long as the listener is ready again within ACCEPT_BUSY seconds.
-ACCEPT_AT_ONCE = 16
+# Connections that are accepted in one go, at the most. Where nothing else is ready it is one, so that a
+# quiet server makes no call in vain, and doubles for as long as the listener is ready again within
+# ACCEPT_BUSY seconds. Where other connections are, whose requests are served before the next look, who
+# has just connected must not wait for one turn of theirs each.
+ACCEPT_AT_ONCE = 128
 ACCEPT_BUSY = 0.0005
 # Seconds that accepting pauses at the most, when there is no room or the system has no descriptor or
 # memory left to give; a connection that closes ends the pause sooner. And between two warnings of it.
@@ -69,7 +71,10 @@ class Listener:
         now = monotonic()
         busy = now - self._looked_at < ACCEPT_BUSY
         self._looked_at = now
-        self._at_once = min(self._at_once * 2, self._most) if busy else 1
+        if self._watch.is_crowded:
+            self._at_once = self._most
+        else:
+            self._at_once = min(self._at_once * 2, self._most) if busy else 1
         self.accept(self._at_once)
         return False
 

@@ -140,6 +140,8 @@ class Watch:
         #: and how many of them are gone, which ``lock`` guards.
         self.most = config.max_connections or room()
         self.opened = self.gone = 0
+        #: Whether the latest look found more than one entry ready. The leader's.
+        self.is_crowded = False
         #: Listeners that wait for room. The leader's.
         self.paused: set[Listener] = set()
         #: Nobody watches any more: a connection that is done closes at once.
@@ -201,7 +203,9 @@ class Watch:
         ready = self._ready
         if ready or self._at_hand:
             return  # What was done on the way here has left something to do: nobody would tell of it.
-        for descriptor, flags in self.poller.wait(timeout):
+        found = self.poller.wait(timeout)
+        self.is_crowded = len(found) > 1
+        for descriptor, flags in found:
             entry = entries.get(descriptor)
             if entry is not None:
                 ready.append((entry, flags))
