@@ -3,9 +3,10 @@
 Every request differs, as browsers' do.  The load is wrk's, with ``traffic.lua``; the applications are in
 ``traffic_apps/``; servers and frameworks are installed into ``.venv-peers`` (see ``peers.txt``), and
 hangup runs there too, from the source of this checkout.  Servers take turns, so that a noisy machine is
-noisy for all: ratios count, absolute figures don't.  ::
+noisy for all: ratios count, which are made of measurements that follow each other; absolute figures
+don't.  ::
 
-    python benchmarks/traffic.py     # everything; writes traffic.md; takes more than an hour
+    python benchmarks/traffic.py     # everything; writes traffic.md; takes most of an hour
     python benchmarks/traffic.py --apps flask --peers hangup,granian --cores one --via direct
     # this checkout beside others:
     python benchmarks/traffic.py --against before=../other --peers hangup,granian --load json
@@ -20,6 +21,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from pathlib import Path
 
 import traffic_loads
@@ -27,7 +29,7 @@ import traffic_report
 import traffic_servers
 import wsgi_peers
 import wsgi_servers
-from traffic_loads import LOADS, VIAS, Cell, Figures, Scenario
+from traffic_loads import LOADS, VIAS, Cell, Figures, Scenario, Stand
 from traffic_servers import CORES, NGINX, TITLES, Peer
 
 RESULTS = Path(__file__).resolve().with_suffix(".md")
@@ -45,8 +47,8 @@ def options() -> argparse.Namespace:
         "--cores", type=among(CORES), help="one: a core for the server; both: both for all"
     )
     parser.add_argument("--via", type=among(VIAS), help=",".join(VIAS))
-    parser.add_argument("--seconds", type=positive, default=2, help="of each measurement (2)")
-    parser.add_argument("--rounds", type=positive, default=3, help="whose median counts (3)")
+    parser.add_argument("--seconds", type=positive, default=1, help="of each measurement (1)")
+    parser.add_argument("--rounds", type=positive, default=5, help="whose median counts (5)")
     parser.add_argument(
         "--against",
         type=checkout,
@@ -127,9 +129,21 @@ def wrk_itself(data: Path) -> Figures | None:
     quick = next(each for each in traffic_servers.ALL if each.name == "granian1")
     cell = Cell()
     scenario = Scenario("bare", LOADS["json"], "one", "direct", 32)
-    line = traffic_loads.measure(scenario, quick, 2, data, cell)
-    print(f"  wrk itself: {line}", flush=True)
+    with Stand(scenario, quick, data, cell) as stand:
+        print(f"  wrk itself: {stand.measure(2)}", flush=True)
     return cell.rounds[0] if cell.rounds else None
+
+
+def measure(scenario: Scenario, stands: list[Stand], chosen: argparse.Namespace) -> None:
+    """The servers are there together, and each is idle while others are measured.
+
+    So the rounds of one are as near in time to another's as can be.
+    """
+    for turn in range(chosen.rounds):
+        for stand in stands:
+            line = stand.measure(chosen.seconds)
+            where = f"{turn + 1}/{chosen.rounds} {scenario.app}: {scenario.title}"
+            print(f"  {where:44} {stand.peer.name:9} {line}", flush=True)
 
 
 def report(chosen: argparse.Namespace, data: Path) -> str:
@@ -139,12 +153,10 @@ def report(chosen: argparse.Namespace, data: Path) -> str:
     traffic_servers.prepared(data)
     alone = wrk_itself(data)
     results = traffic_report.Results(scenarios(chosen), peers)
-    for turn in range(chosen.rounds):
-        for scenario, cells in results.cells.items():
-            for peer in scenario.for_whom(peers):
-                line = traffic_loads.measure(scenario, peer, chosen.seconds, data, cells[peer.name])
-                where = f"{turn + 1}/{chosen.rounds} {scenario.app}: {scenario.title}"
-                print(f"  {where:44} {peer.name:9} {line}", flush=True)
+    for scenario, cells in results.cells.items():
+        with ExitStack() as there:
+            stands = [Stand(scenario, each, data, cells[each.name]) for each in scenario.for_whom(peers)]
+            measure(scenario, [there.enter_context(each) for each in stands], chosen)
     lines = ["# Real traffic", ""]
     lines += traffic_report.conditions(chosen.seconds, chosen.rounds, alone)
     lines += traffic_report.about(peers, versions, missing)

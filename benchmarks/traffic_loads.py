@@ -5,10 +5,11 @@ import json
 import os
 import resource
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import traffic_check
 from traffic_servers import CORES, HANDLER, Peer, Serving, serving
@@ -26,9 +27,8 @@ ENOUGH = 1000
 #: Above that share of its core's time, what is measured is the load.
 BUSY = 0.9
 #: Where other programs, or the host's other guests, took more than that share of a core, a round is
-#: disturbed: it is tried again a few times, and counts only if there is no other.
+#: disturbed: it counts only if there is no other.
 DISTURBED = 0.1
-TRIES = 3
 
 FRAMEWORKS = ("bare", "flask", "django")
 #: Every run's requests differ from every other's.
@@ -159,45 +159,67 @@ def requests(load: str) -> list[traffic_check.Request]:
     return traffic_check.caught(load, LOOKED_AT)
 
 
-def measure(scenario: Scenario, peer: Peer, seconds: int, data: Path, cell: Cell) -> str:
-    """One round of one cell, and its line of progress."""
-    try:
-        figures = measured(scenario, peer, seconds, data, cell)
-    except NoServer as error:
-        cell.failed = True
-        cell.note(f"no figure: {error}")
-        return f"no figure: {error}"
-    cell.rounds.append(figures)
-    if figures.load > BUSY and scenario.cores == "one":
-        who = "wrk and nginx" if scenario.via == "nginx" else "wrk"
-        cell.note(f"{who} had no time left: the server could do more")
-    return (
-        f"{figures.rate:9,.0f}/s  p50 {figures.p50:7.2f} ms  p99 {figures.p99:8.2f} ms"
-        f"  slowest {figures.slowest:6,.0f} ms"
-        f"  {figures.cpu:6.1f} µs  load {figures.load:.0%}"
-        f"{f'  others {figures.others:.0%}' if figures.disturbed else ''}"
-    )
+class Stand:
+    """One server in one scenario, for as long as the block lasts: there, looked at, and warm."""
 
+    def __init__(self, scenario: Scenario, peer: Peer, data: Path, cell: Cell) -> None:
+        self.scenario = scenario
+        self.peer = peer
+        self.cell = cell
+        self._data = data
+        self._open = ExitStack()
+        self._at: Serving | None = None
+        self._closing = False
 
-def measured(scenario: Scenario, peer: Peer, seconds: int, data: Path, cell: Cell) -> Figures:
-    load, cores = scenario.load, CORES[scenario.cores]
-    where = (scenario.app, cores, scenario.connections, data)
-    with serving(peer, *where, via=scenario.via, streaming=load.name == "stream") as at:
-        closing = False
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except NoServer as error:
+            self._fail(error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def _start(self) -> None:
+        scenario, load = self.scenario, self.scenario.load
+        where = (scenario.app, CORES[scenario.cores], scenario.connections, self._data)
+        to_serve = serving(self.peer, *where, via=scenario.via, streaming=load.name == "stream")
+        at = self._open.enter_context(to_serve)
         if load.size:
-            closing = traffic_check.check_fixed(at.port, load.name)
+            self._closing = traffic_check.check_fixed(at.port, load.name)
         else:
             traffic_check.check_requests(at.port, requests(load.kind))
-        if closing:
-            cell.note("ends its answer by closing: each has a new connection")
-        run(at, scenario, WARM_UP, ends_by_closing=closing)
-        figures = run(at, scenario, seconds, ends_by_closing=closing)
-        for _ in range(TRIES - 1):
-            if not figures.disturbed:
-                break
-            again = run(at, scenario, seconds, ends_by_closing=closing)
-            figures = min(figures, again, key=lambda each: each.others)
-        return figures
+        if self._closing:
+            self.cell.note("ends its answer by closing: each has a new connection")
+        run(at, scenario, WARM_UP, ends_by_closing=self._closing)
+        self._at = at
+
+    def _fail(self, error: NoServer) -> None:
+        self._at = None
+        self._open.close()
+        self.cell.failed = True
+        self.cell.note(f"no figure: {error}")
+
+    def measure(self, seconds: int) -> str:
+        """One round, and its line of progress."""
+        if self._at is None:
+            return "no figure"
+        try:
+            figures = run(self._at, self.scenario, seconds, ends_by_closing=self._closing)
+        except NoServer as error:
+            self._fail(error)
+            return f"no figure: {error}"
+        self.cell.rounds.append(figures)
+        if figures.load > BUSY and self.scenario.cores == "one":
+            who = "wrk and nginx" if self.scenario.via == "nginx" else "wrk"
+            self.cell.note(f"{who} had no time left: the server could do more")
+        return (
+            f"{figures.rate:9,.0f}/s  p50 {figures.p50:7.2f} ms  p99 {figures.p99:8.2f} ms"
+            f"  slowest {figures.slowest:6,.0f} ms"
+            f"  {figures.cpu:6.1f} µs  load {figures.load:.0%}"
+            f"{f'  others {figures.others:.0%}' if figures.disturbed else ''}"
+        )
 
 
 def run(at: Serving, scenario: Scenario, seconds: int, *, ends_by_closing: bool) -> Figures:

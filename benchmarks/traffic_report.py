@@ -101,15 +101,19 @@ class Results:
 
 
 def ratio(these: tuple[str, ...], those: tuple[str, ...]) -> Callable[[dict[str, Cell]], str]:
-    """The better of these by the better of those."""
+    """The better of these by the better of those: the median of each round's ratio."""
 
     def shown(cells: dict[str, Cell]) -> str:
         over, under = (
             max((cells.get(name) for name in names), key=lambda cell: median(cell, "rate"))
             for names in (these, those)
         )
-        rates = median(over, "rate"), median(under, "rate")
-        return f"{disturbed(over, under)}{rates[0] / rates[1]:.2f}" if all(rates) else NONE
+        if not (over and under and median(over, "rate") and median(under, "rate")):
+            return NONE
+        rounds = list(zip(over.rounds, under.rounds, strict=True))
+        quiet = [(one, other) for one, other in rounds if not (one.disturbed or other.disturbed)]
+        value = statistics.median(one.rate / other.rate for one, other in quiet or rounds)
+        return f"{'' if quiet else '~'}{value:.2f}"
 
     return shown
 
@@ -139,7 +143,8 @@ def conditions(seconds: int, rounds: int, alone: Figures | None) -> list[str]:
     machine = f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores"
     lines = [
         f"{time.strftime('%Y-%m-%d')}. {machine}; {version('wrk', '-v')}, {version(NGINX, '-v')}.",
-        f"Medians of {rounds} rounds of {seconds} s; servers in turns, each new, and warm for 1 s.",
+        f"Medians of {rounds} rounds of {seconds} s. The servers are there together, each warm for 1 s,",
+        "and measured in turns. A ratio is the median of each round's: there they follow each other.",
         "",
         "Requests are as browsers send them, and no two are alike: path, query, cookie, Referer,",
         "request id, and some fourteen fields. *JSON view* is a GET of JSON. The *mix* is 40% of them,",
