@@ -175,7 +175,7 @@ class Answer:
         elif framing == _CHUNKED:
             self._send_chunk(data)
         elif framing == _UNTIL_CLOSE:
-            self._connection.send(data)
+            self._connection.send_block(data)
         elif framing != _NO_BODY:
             self._send_counted(data, framing)
 
@@ -253,8 +253,10 @@ class Answer:
         connection = self._connection
         size = b"%x\r\n" % len(data)
         self._exchange.head_out += len(size) + 2  # Framing is no part of the body.
-        if len(data) <= JOIN_SIZE:
+        if before and len(data) <= JOIN_SIZE:
             connection.send(b"%b%b%b\r\n" % (before, size, data))
+        elif len(data) <= JOIN_SIZE:
+            connection.send_block(b"%b%b\r\n" % (size, data))
         else:
             connection.send(before + size)
             connection.send(data)
@@ -266,7 +268,10 @@ class Answer:
         if more == 0 and self._given:
             self._connection.send_last(data)
             return
-        self._connection.send(data[:room] if more > 0 else data)
+        if more < 0:
+            self._connection.send_block(data)
+            return
+        self._connection.send(data[:room])
         if more > 0:
             raise WSGIError(f"the body is longer than its Content-Length, by {more} bytes at least")
 

@@ -2,9 +2,10 @@
 
 Used by the connection's owner, but for :meth:`Sender.send_held`, which the pacer calls.
 
-A head waits in the list ``_held`` for the body's beginning.  Whoever pops it sends it, and the pop is
-atomic.  The pacer pops and sends with ``_pacing`` held, and puts what the socket did not take into
-``_rest``.  So an owner that finds its head gone takes that lock, and knows how far the head has come.
+A head waits in the list ``_held`` for the body's beginning, and a small block of a body for those that
+come close behind it.  Whoever pops what is there sends it, and the pop is atomic.  The pacer pops and
+sends with ``_pacing`` held, and puts what the socket did not take into ``_rest``.  So an owner that
+finds it gone takes that lock, and knows how far it has come.
 """
 
 import errno
@@ -12,6 +13,7 @@ import os
 import select
 import socket
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._peer import ClientState, Departure, Peer
@@ -30,6 +32,10 @@ __all__ = ["Sender"]
 # A held head is joined to the body's first bytes by copying, up to this size; beyond, the copy would
 # cost more than a second send.
 JOIN_SIZE = 65536
+# Blocks of a body that come within so many seconds of each other are joined, up to so many bytes: a send
+# costs more than a copy of that.
+_CLOSE = 0.0002
+_BLOCKS_SIZE = 16384
 
 # By flag and not by the descriptor's mode, which handlers and their children rely on.
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
@@ -55,6 +61,7 @@ class Sender:
     """The sending half of a connection, and the boundary where errors become departures."""
 
     __slots__ = (
+        "_block_at",
         "_held",
         "_holding",
         "_leaves_remainder",
@@ -84,8 +91,10 @@ class Sender:
         self.io_timeout: float | None = None
         self._pacing: Lock | None = None
         self._held: list[bytes] = []
-        #: Whether the owner has held a head back and not sent it since.
+        #: Whether the owner has held something back and not sent it since.
         self._holding = False
+        # When the latest block of a body came.
+        self._block_at = 0.0
         self._rest = b""
         # Whether the kernel knows for how long bytes may go unacknowledged.
         self._limited = False
@@ -110,12 +119,12 @@ class Sender:
             pacer.nudge()
 
     @property
-    def holds_head(self) -> bool:
-        """Whether a head waits for its body."""
+    def holds_back(self) -> bool:
+        """Whether a head waits for its body, or blocks of a body for more."""
         return self._holding
 
     def _take_held(self) -> bytes:
-        """The head that was held back, or what the pacer could not send of it."""
+        """What was held back, or what the pacer could not send of it."""
         self._holding = False
         try:
             return self._held.pop()
@@ -136,7 +145,7 @@ class Sender:
             self.send(b"")
 
     def send_held(self) -> None:
-        """Send a head whose body takes its time.  The pacer calls this; it does not wait."""
+        """Send what is held back: what follows takes its time.  The pacer calls this; it never waits."""
         pacing = self._pacing
         if pacing is None:
             return
@@ -208,6 +217,30 @@ class Sender:
                 exchange.note_sent(data, sent)
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
+
+    def send_block(self, data: bytes) -> None:
+        """:meth:`send` a block of a body that may not be the last.
+
+        One that comes close behind another is held back, and leaves with those that follow; alone, if
+        nothing follows for a moment: the pacer sees to that.  (PEP 3333: a server may go on sending a
+        block while the application makes the next.)
+        """
+        now = monotonic()
+        is_close = now - self._block_at < _CLOSE
+        self._block_at = now
+        if not is_close or len(data) >= _BLOCKS_SIZE:
+            self.send(data)
+            return
+        if self.peer.state is _GONE:
+            raise self._refused()
+        if self._holding:
+            data = self._take_held() + data
+        if len(data) >= _BLOCKS_SIZE:
+            self.send(data)
+            return
+        if not self._limited:
+            self.limit_silence()
+        self.hold(data)
 
     def limit_silence(self) -> None:
         """This answer goes out in pieces, or its handler knows its client: its end may be far off.

@@ -174,7 +174,7 @@ class Workers:
         busy = self._look_at_leader()
         held = set()
         for connection in [worker.connection for worker in list(self._threads)] + list(self.guests):
-            if connection is not None and connection.holds_head and connection.exchange is not None:
+            if connection is not None and connection.holds_back and connection.exchange is not None:
                 held.add(connection.exchange)
                 if connection.exchange in self._held_seen:
                     connection.send_held()

@@ -205,7 +205,7 @@ class BaseHTTPRequestHandler(Responding):
             self._length == sent
             and exchange.answer_began
             and not exchange.cut_short
-            and not connection.holds_head
+            and not connection.holds_back
         )
 
     def next_line(self, stream: RequestStream) -> bool:
@@ -323,8 +323,8 @@ class BaseHTTPRequestHandler(Responding):
         unended = self.__dict__.get("_headers_buffer")
         if connection.peer.state is ClientState.GONE:
             return  # Nobody waits, and nobody takes anything for anything.
-        begun = exchange.out or connection.holds_head
-        sent = 0 if connection.holds_head else exchange.out - exchange.head_out
+        begun = exchange.out or connection.holds_back
+        sent = 0 if connection.holds_back else exchange.out - exchange.head_out
         if unended:
             unended.clear()
             fault = "has begun a head and not ended it"

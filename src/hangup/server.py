@@ -309,9 +309,9 @@ class Server:
         exchange.outcome = outcome
         if outcome is not Outcome.FAILED:
             exchange.reason = reason
-        # In this order: once the head is back, the pacer can't send it any more.
-        connection.take_back()
-        if exchange.answer_began:
+        if not exchange.answer_began:
+            connection.take_back()
+        if exchange.answer_began:  # Maybe just now: until the head was back, the pacer could send it.
             return
         exchange.status = status
         head, body = plain_answer(status, reason)
