@@ -9,7 +9,7 @@ SECONDS ?= 300
 JOBS ?= 4
 GROUP = $(BIN)/python -m pip install --quiet --group
 
-.PHONY: demo test soak fuzz cpython pythons lint docs bench compare programs clean
+.PHONY: demo test soak fuzz cpython pythons freethreaded lint docs bench compare programs clean
 
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
@@ -37,6 +37,9 @@ cpython: $(VENV)/.installed-test  ## CPython's own tests of http.server, on each
 pythons: $(VENV)/.installed-test  ## that, and all tests, on those and on Debian's: sid's, if root can have them
 	$(BIN)/python tests/every_python.py --tests --debian $(if $(NEED),--need $(NEED))
 
+freethreaded:  ## a Python without an interpreter lock is built, and has all but the probe's tests, and the soak
+	tests/freethreaded.sh $(ARGS)
+
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -61,7 +64,7 @@ programs: .venv-programs/.installed  ## programs and test suites on http.server 
 	.venv-programs/bin/python tests/programs/compare.py $(ARGS)
 
 clean:
-	rm -rf --one-file-system .debian .debian.new
+	rm -rf --one-file-system .debian .debian.new .freethreaded
 	rm -rf $(VENV) .venv-peers .venv-programs .coverage .coverage.* docs/_build
 
 $(VENV)/bin/python:

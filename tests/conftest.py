@@ -22,7 +22,7 @@ import pytest
 import hangup
 from hangup import RequestRecord
 from hangup._callbacks import Callbacks
-from hangup._interrupt import leaves_what_it_enters
+from hangup._interrupt import refusal
 
 # A shell starts background jobs with SIGINT ignored; the programs that are tested would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -38,7 +38,7 @@ PATIENCE = 10.0
 BEFORE_HANDLER = hangup.Config().body_ahead
 #: What ``interrupting()`` does where it works; ``test_interrupt_refusal.py`` sees where it doesn't.
 interrupts = pytest.mark.skipif(
-    not leaves_what_it_enters(), reason="interrupting() refuses this Python: CPython issue 148874"
+    bool(refusal()), reason=f"interrupting() refuses this Python: {refusal()}"
 )
 
 

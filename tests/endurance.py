@@ -85,8 +85,11 @@ for server in http_servers:
     threading.Thread(target=server.serve_forever).start()
 for server in wsgi_servers:
     server.start()
-# All of its threads: this one, and for each server a leader and a pacer; the first two have their own.
-while threading.active_count() < 1 + 4 * 2 + 2:
+# All of its threads are there: this one, two that serve for ever, and each engine's leaders and pacer.
+def engines():
+    return [server._engine for server in http_servers] + [server.engine for server in wsgi_servers]
+
+while None in engines() or threading.active_count() < 3 + sum(len(e.watches) + 1 for e in engines()):
     time.sleep(0.01)
 ports = [server.server_port for server in http_servers] + [server.port for server in wsgi_servers]
 sys.stdout.write(json.dumps(ports) + "\\n")

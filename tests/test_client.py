@@ -16,7 +16,7 @@ import hangup
 from conftest import PATIENCE, until
 from hangup import ClientDisconnected, ClientState, Departure
 from hangup._callbacks import Callbacks
-from hangup._interrupt import leaves_what_it_enters
+from hangup._interrupt import refusal
 from hangup._peer import Peer
 from hangup.client import Client
 
@@ -444,7 +444,7 @@ class ClientMachine(RuleBasedStateMachine):
             assert self.left
         else:
             assert not self.left
-        if not leaves_what_it_enters():
+        if refusal():
             return  # Here interrupting() refuses.
         try:
             with self.client.interrupting():

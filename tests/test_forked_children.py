@@ -45,7 +45,7 @@ def OWN(client):
             with client.on_disconnect(print):
                 hangup.sleep(0.01)
             hangup.raise_if_disconnected()
-            if _interrupt.leaves_what_it_enters():
+            if not _interrupt.refusal():
                 with client.interrupting():
                     pass
     if not child:

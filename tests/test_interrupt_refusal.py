@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ class Taker:
         self._thread.join()
 
 
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="a free-threaded build is always refused"
+)
 @pytest.mark.usefixtures("swift_switches")
 def test_it_refuses_exactly_where_a_lock_may_stay_locked() -> None:
     taker = Taker()
@@ -88,7 +92,16 @@ def test_it_refuses_exactly_where_a_lock_may_stay_locked() -> None:
 
 def test_a_python_that_leaves_locks_locked_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_interrupt, "leaves_what_it_enters", lambda: False)
+    monkeypatch.setattr(_interrupt, "refusal", _interrupt.refusal.__wrapped__)
+    monkeypatch.setattr(_interrupt.sysconfig, "get_config_var", lambda _name: 0)
     with pytest.raises(NotImplementedError, match=r"a lock may stay locked .* issue 148874"):
+        Pair().client.interrupting()
+
+
+def test_a_free_threaded_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_interrupt, "refusal", _interrupt.refusal.__wrapped__)
+    monkeypatch.setattr(_interrupt.sysconfig, "get_config_var", {"Py_GIL_DISABLED": 1}.get)
+    with pytest.raises(NotImplementedError, match="in a free-threaded build, an exception"):
         Pair().client.interrupting()
 
 

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ._fork import end_process
+from ._threads import new_thread
 
 if TYPE_CHECKING:
     from ._interrupt import Interruption
@@ -67,9 +68,7 @@ class Callbacks:
         if self._idle or self._closed:
             return
         self._started += 1
-        thread = threading.Thread(
-            target=self._run, name=f"{self._name}-callbacks-{self._started}", daemon=True
-        )
+        thread = new_thread(self._run, f"{self._name}-callbacks-{self._started}")
         self._idle += 1
         self._threads.add(thread)
         try:

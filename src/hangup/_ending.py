@@ -86,7 +86,7 @@ class Ending(Receiver):
     def __init__(self, sock: ClientSocket, address: Any, watch: "Watch", *, raw: bool) -> None:
         super().__init__(sock, address, watch, raw=raw)
         self.state = State.IDLE
-        watch.opened += 1
+        watch.note_opened()
         #: What the poller has told since the owner last looked.
         self.pending = 0
         #: When its last answer ended, or when it was opened.

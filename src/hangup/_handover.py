@@ -14,8 +14,8 @@ seen to block, and else not at all.  So that a server which is busy in many thre
 one, the leader tries from time to time what it is like to run handlers itself: at first soon, and ever
 more seldom if they block.
 
-Without an interpreter lock, handlers that compute run side by side, and what matters is how long they
-take.
+Without an interpreter lock, the time in which a handler's own thread did not run is measured.  Handlers
+that compute run side by side then because there are several leaders.
 """
 
 import os
@@ -92,7 +92,7 @@ class Handover:
         self.keeps_lead = True
         #: Whether handlers are quick, so that there is nothing to measure; only what is not is noted.
         self.is_calm = True
-        # For how long handlers block, in seconds, on average; without a lock, for how long they take.
+        # For how long handlers block, in seconds, on average.
         self._blocked = 0.0
         # The same for how long they take, and for their processor time.
         self._took = self._computed = 0.0
@@ -111,7 +111,7 @@ class Handover:
 
     def begin(self) -> Reading | None:
         """The clocks before a handler, if it is to be measured: while none blocks, now and then."""
-        if not HAS_LOCK or self._took <= _WORTHWHILE:
+        if self._took <= _WORTHWHILE:
             return None
         doubt = self._in_doubt or not self.keeps_lead
         self._turn += 1
@@ -124,13 +124,13 @@ class Handover:
         """
         self._took += (took - self._took) * _RISING
         blocked = computed = took
-        if took >= QUICK and HAS_LOCK:
+        if took >= QUICK:
             if begun is None:
                 self.is_calm = False
                 return
             wall, process, thread, delayed = read_clocks(delay=begun.delayed is not None)
             computed = thread - begun.thread
-            blocked = (wall - begun.wall) - (process - begun.process)
+            blocked = (wall - begun.wall) - ((process - begun.process) if HAS_LOCK else computed)
             if begun.delayed is not None and delayed is not None:
                 blocked -= delayed - begun.delayed
             elif blocked >= QUICK:
@@ -138,7 +138,7 @@ class Handover:
                 return
             self._in_doubt = blocked >= QUICK
         self._computed += (computed - self._computed) * _RISING
-        if took < QUICK or blocked >= QUICK or alone:
+        if took < QUICK or blocked >= QUICK or alone or not HAS_LOCK:
             self._count(max(0.0, blocked))
         self._decide()
 
@@ -150,7 +150,7 @@ class Handover:
 
     def tries(self) -> bool:
         """Handlers block. Whether to run the next ones with the lead nevertheless, as a trial."""
-        if not HAS_LOCK or self._computed >= _LONG or monotonic() < self._trial_at:
+        if self._computed >= _LONG or monotonic() < self._trial_at:
             return False
         self._blocked = 0.0
         self._decide()

@@ -19,11 +19,15 @@ CPython 3.14 has a checkpoint that its neighbours have not: behind the call of `
 ``with`` statement does not call ``__exit__`` yet.  What lands there leaves a lock locked for good, this
 module's own among them (CPython issue 148874; fixed in 3.15).  Nothing here can keep an exception
 away from there, so such an interpreter is refused; it is known by what it does, not by its number.
+
+A free-threaded build is refused, too: CPython 3.13's lets an exception that another thread raises pass
+the ``except`` clause around the place where it lands.
 """
 
 import enum
 import functools
 import platform
+import sysconfig
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -86,6 +90,16 @@ def leaves_what_it_enters() -> bool:
     return bool(left)
 
 
+@functools.cache
+def refusal() -> str:
+    """Why this Python can't interrupt a thread safely; empty if it can."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "in a free-threaded build, an exception may pass the `except` around it"
+    if not leaves_what_it_enters():
+        return "a lock may stay locked behind its `with` (CPython issue 148874, fixed in Python 3.15)"
+    return ""
+
+
 def _checkpoint() -> None:
     """What is pending for this thread lands here, if not before."""
     for _ in (1, 2):
@@ -110,11 +124,9 @@ class Interruption:
     def __init__(self, client: Interruptible) -> None:
         self._client = client
         self._send = _async_exc()
-        if not leaves_what_it_enters():
-            raise NotImplementedError(
-                f"Python {platform.python_version()} can't interrupt a thread safely: a lock may stay"
-                " locked behind its `with` statement (CPython issue 148874, fixed in Python 3.15)"
-            )
+        if reason := refusal():
+            python = platform.python_version()
+            raise NotImplementedError(f"Python {python} can't interrupt a thread safely: {reason}")
         self._stage = _Stage.OUTSIDE
         self._shields = 0
         self.thread = 0

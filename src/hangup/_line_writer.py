@@ -14,6 +14,7 @@ import weakref
 from time import monotonic
 from typing import Any
 
+from ._threads import new_thread
 from ._trouble import Trouble
 
 __all__ = ["PATIENCE", "ROOM", "LineWriter", "stderr_writer", "write_text"]
@@ -76,7 +77,7 @@ class LineWriter:
             self._size += len(text)
             if self._thread is not None:
                 return
-            thread = threading.Thread(target=self._run, name="hangup-log", daemon=True)
+            thread = new_thread(self._run, "hangup-log")
             self._thread = thread
         try:
             if not _has_descriptor(self.stream):

@@ -92,8 +92,9 @@ class Listener:
                 if not watch.make_room():
                     self._pause(f"{watch.most} connections are open, and none is idle", gone)
                     return False
+            taker = watch.for_another()
             try:
-                connection = self._accept(watch)
+                connection = self._accept(taker)
             except BlockingIOError:
                 self._at_once = 1
                 return False
@@ -104,10 +105,12 @@ class Listener:
                 return False
             if connection is None:
                 continue
-            if self.wanted(connection):
+            if not self.wanted(connection):
+                connection.close()
+            elif taker is watch:
                 watch.add(connection)
             else:
-                connection.close()
+                taker.take_in(connection)
         return True
 
     def _pause(self, why: object, gone: int) -> None:

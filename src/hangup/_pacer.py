@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from ._threads import new_thread
+
 __all__ = ["LONG_TICK", "TICK", "Pacer"]
 
 #: Seconds. A stalled handler is seen after one to two of them; a hundredth of that is what a tick
@@ -34,7 +36,7 @@ class Pacer:
         self._look = look
         self.asleep: list[threading.Lock] = []
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = new_thread(self._run, name)
 
     def start(self) -> None:
         """Start the thread."""

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ._connection import Connection
     from ._exchange import Exchange
@@ -29,20 +29,22 @@ _RECENT = 0.5
 
 
 class Pressure:
-    """Looks at the clients that are waited for, while requests or connections wait.  The event loop's.
+    """Looks at the clients that are waited for, while requests or connections wait.
 
-    ``waiting`` tells how many requests wait for a thread.
+    The first watch's event loop does that, for all of them.  ``waiting`` tells how many requests wait
+    for a thread.
     """
 
-    def __init__(self, watch: "Watch", waiting: "Callable[[], int]") -> None:
+    def __init__(self, watches: "Sequence[Watch]", waiting: "Callable[[], int]") -> None:
         self.deadline = math.inf
-        self._watch = watch
+        self._watches = watches
         self._waiting = waiting
-        self._rate = watch.config.min_rate_under_load
+        self._rate = watches[0].config.min_rate_under_load
         # How much had moved when a client was first seen, and when that was.
         self._seen: dict[Exchange, tuple[int, float]] = {}
-        watch.timers.append(self)
-        watch.on_full = self._begin_for_room
+        watches[0].timers.append(self)
+        for watch in watches:
+            watch.on_full = self._begin_for_room
         # When a connection was last found to wait for room.
         self._full_at = -math.inf
 
@@ -50,7 +52,7 @@ class Pressure:
         """A request waits for a thread."""
         if self.deadline == math.inf:
             self.deadline = monotonic() + _INTERVAL
-            self._watch.expect(self.deadline)
+            self._watches[0].expect(self.deadline)
 
     def _begin_for_room(self) -> None:
         self._full_at = monotonic()
@@ -64,7 +66,7 @@ class Pressure:
             self._seen.clear()
             self.deadline = math.inf
             return False
-        for connection in list(self._watch.waiting)[:waiting]:
+        for connection in [one for watch in self._watches for one in list(watch.waiting)][:waiting]:
             waiting -= 1
             connection.stop_waiting()
         for connection in self._slow(full=full)[:waiting]:
@@ -76,9 +78,9 @@ class Pressure:
         """The connections that are waited for and that are too slow, the slowest first."""
         now = monotonic()
         seen, slow = {}, []
-        clients: list[Connection] = list(self._watch.held_up)
+        clients: list[Connection] = [one for watch in self._watches for one in list(watch.held_up)]
         if full:  # Those that hold no thread hold a connection.
-            clients += self._watch.sending()
+            clients += [one for watch in self._watches for one in watch.sending()]
         for connection in clients:
             exchange = connection.exchange_under_way
             if exchange is None:

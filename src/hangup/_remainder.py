@@ -56,7 +56,7 @@ class Remainder(Arrival):
             if watch.ended or not (self.watched or watch.register_locked(self)):
                 return False
             size = self.remainder.nbytes
-            if watch.held_bytes + size > self.config.max_held_output:
+            if watch.held_bytes + size > watch.most_held:
                 return False
             watch.held_bytes += size
             self._held_bytes = size

@@ -1,13 +1,14 @@
 """One handler at a time, in a thread that is not the pool's: ``HTTPServer`` as it is."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from ._backlog import is_dead
 from ._connection import Connection
+from ._lead import Worker
 from ._watch import Watch
-from ._workers import Worker, Workers
+from ._workers import Workers
 
 __all__ = ["SerialWorkers"]
 
@@ -20,15 +21,19 @@ class SerialWorkers(Workers):
     """
 
     def __init__(
-        self, watch: Watch, serve: Callable[[Connection], None], _max_threads: int, name: str
+        self,
+        watches: Sequence[Watch],
+        serve: Callable[[Connection], None],
+        _max_threads: int,
+        name: str,
     ) -> None:
-        super().__init__(watch, serve, 0, name)
+        super().__init__(watches, serve, 0, name)
         self._arrived = threading.Semaphore(0)
         #: Called by the leading thread when a request waits.
         self.on_waiting: Callable[[], None] = lambda: None
 
     def _promote(self, _me: Worker, connection: Connection) -> bool:
-        self._watch.register(connection)
+        connection.watch.register(connection)
         with self._lock:
             waits = self._wait_locked(connection)
         if waits:

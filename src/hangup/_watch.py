@@ -71,8 +71,25 @@ class _Waker:
         return False
 
 
+class _Newcomer:
+    """A connection that another watch has accepted."""
+
+    deadline = math.inf
+
+    def __init__(self, watch: "Watch", connection: Connection) -> None:
+        self._watch = watch
+        self.connection = connection
+
+    def on_ready(self, _flags: int) -> bool:
+        self._watch.add(self.connection)
+        return False
+
+    def on_deadline(self) -> bool:
+        return False
+
+
 class Watch:
-    """All connections of one server, and what is to be seen of them.
+    """Connections of one server, and what is to be seen of them: all, where there is but one watch.
 
     ``next``, ``add`` and ``hand_out`` are the leading thread's, one at a time, and so are ``_ready``,
     ``_at_hand``, ``next_sweep`` and every idle connection.  All else may be called by any thread.
@@ -136,10 +153,13 @@ class Watch:
         self.timers: list[_Timed] = []
         #: Bytes of responses that are held for clients which read slowly. ``lock`` guards it.
         self.held_bytes = 0
+        self.most_held = config.max_held_output
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
         #: and how many of them are gone, which ``lock`` guards.
         self.most = config.max_connections or room()
         self.opened = self.gone = 0
+        #: The server's watches, where it has several. Set before the threads start.
+        self._all: Sequence[Watch] = (self,)
         #: Whether the latest look found more than one entry ready. The leader's.
         self.is_crowded = False
         #: Listeners that wait for room. The leader's.
@@ -250,6 +270,33 @@ class Watch:
             self._contain(connection)
         if connection.deadline < self.next_sweep:
             self.next_sweep = connection.deadline
+
+    def share(self, watches: "Sequence[Watch]") -> None:
+        """This is one of several watches, among which connections are shared out.  Before the start."""
+        self._all = watches
+        self.most = max(1, self.most // len(watches))
+        self.most_held //= len(watches)
+
+    def note_opened(self) -> None:
+        """One more connection is made, by the thread that accepts, or by another watch's."""
+        if len(self._all) > 1:
+            with self.lock:
+                self.opened += 1
+        else:
+            self.opened += 1
+
+    def for_another(self) -> "Watch":
+        """The watch that is to have another connection: this one, if others have not fewer."""
+        own = self.opened - self.gone
+        for watch in self._all:
+            if watch.opened - watch.gone + 1 < own and not self.draining:
+                return watch
+        return self
+
+    def take_in(self, connection: Connection) -> None:
+        """A new connection that another watch has accepted for this one."""
+        self._ready.append((_Newcomer(self, connection), 0))
+        self.poller.wake()
 
     def make_room(self) -> bool:
         """Close some connections that nobody works for; True if it helps.
@@ -457,7 +504,8 @@ class Watch:
             if isinstance(entry, Listener):
                 PrivateSocket(entry.sock).after_fork_in_child()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
-        for connection in {*connections, *self._at_hand, *others}:
+        newcomers = [entry.connection for entry, _ in self._ready if isinstance(entry, _Newcomer)]
+        for connection in {*connections, *self._at_hand, *newcomers, *others}:
             if connection is not own:
                 connection.sock.close_descriptor()
         self._at_hand.clear()
@@ -477,7 +525,8 @@ class Watch:
         """Close what is left, after the watch has ended."""
         with self.lock:
             self.ended = True
-        for connection in self._at_hand:
+        newcomers = [entry.connection for entry, _ in self._ready if isinstance(entry, _Newcomer)]
+        for connection in [*self._at_hand, *newcomers]:
             connection.close_at_the_end()
         self._at_hand.clear()
         for entry in list(self._entries.values()):

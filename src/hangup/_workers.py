@@ -11,12 +11,15 @@ When handlers have blocked of late, the leader gives the baton to a follower bef
 
 So one thread always keeps the watch.  When all permitted handlers run, the leader runs none: it goes
 on polling, and lets requests wait in the backlog for whoever is done first.
+
+Where Python has no interpreter lock, there are several watches, each with connections and a leader of
+its own, so that requests are received, parsed and handled on several cores.  All else they share.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic, process_time
 from typing import TYPE_CHECKING
 
@@ -24,14 +27,16 @@ from ._backlog import Backlog, is_dead
 from ._connection import Connection
 from ._fork import end_process
 from ._handover import HAS_LOCK, QUICK, Handover, is_runnable
+from ._lead import Lead, Worker
 from ._pacer import LONG_TICK, TICK
 from ._pressure import Pressure
+from ._threads import new_thread
 from ._watch import Watch
 
 if TYPE_CHECKING:
     from ._exchange import Exchange
 
-__all__ = ["Worker", "Workers"]
+__all__ = ["Workers"]
 
 _log = logging.getLogger("hangup")
 
@@ -47,56 +52,46 @@ _ERRANDS = os.cpu_count() or 1
 _ENDING = 1.0
 
 
-class Worker:
-    """A thread's own things: the lock that it sleeps on while it follows, and what it handles."""
-
-    __slots__ = ("connection", "thread", "wakeup")
-
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self.wakeup = threading.Lock()
-        self.wakeup.acquire()
-        self.thread: threading.Thread
-
-
 class Workers:
     """The pool for handlers that may run side by side.
 
-    ``_lock`` guards ``_followers``, ``_busy``, ``_backlog``, ``_threads`` and ``_stopped``.
-    ``_table`` holds the baton while the leader is inside a handler, under the leader's name: the
-    leader takes up its own alone, for by then there may lie another's.  Whoever takes it leads; that
-    is one atomic operation.  The pacer takes it with ``_lock`` held, so that whoever misses its baton
-    and then takes the lock sees the pacer's work done.  ``_turn`` is the leader's to write.
-    ``_turn_seen``, ``_held_seen``, ``_looked_at``, ``_had_run`` and ``_stuck_since`` are the pacer's.
-    Of ``guests``, which any thread may enter, only single operations are used, each atomic.
+    ``_lock`` guards ``_followers``, ``_busy``, ``_led``, ``_backlog``, ``_threads`` and ``_stopped``.
+    ``_busy`` counts the handlers that run without the lead; where there are several leaders, those that
+    run with it, too.  ``_led`` counts the watches that have not ended.  ``_held_seen``, ``_looked_at``
+    and ``_had_run`` are the pacer's.  Of ``guests``, which any thread may enter, only single operations
+    are used, each atomic.
     """
 
     def __init__(
-        self, watch: Watch, serve: Callable[[Connection], None], max_threads: int, name: str
+        self,
+        watches: Sequence[Watch],
+        serve: Callable[[Connection], None],
+        max_threads: int,
+        name: str,
     ) -> None:
-        self._watch = watch
-        watch.on_left = self._client_left
+        self._leads = [Lead(watch) for watch in watches]
+        self._several = len(watches) > 1
+        for watch in watches:
+            watch.on_left = self._client_left
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
-        self._max_queue = watch.config.max_queue
-        self._idle_timeout = watch.config.thread_idle_timeout
+        self._config = config = watches[0].config
+        self._max_queue = config.max_queue
+        self._idle_timeout = config.thread_idle_timeout
         self._lock = threading.Lock()
         self._followers: list[Worker] = []
         self._threads: set[Worker] = set()
         self._busy = 0
-        self._backlog = Backlog(watch.config.long_wait)
+        self._backlog = Backlog(config.long_wait)
         # Ours to tell of requests that wait; the rest is the event loop's.
-        self._pressure = Pressure(watch, lambda: len(self._backlog))
+        self._pressure = Pressure(watches, lambda: len(self._backlog))
         self._started = 0
         self._stopped = False
-        self._table: dict[Worker, None] = {}
-        self._turn = 0
-        self._turn_seen = 0
+        self._led = len(watches)
         self._handover = Handover()
-        # When the pacer last looked, how much the process had run by then, and since when the leader has
-        # been inside the same handler.
-        self._looked_at = self._had_run = self._stuck_since = 0.0
+        # When the pacer last looked, and how much the process had run by then.
+        self._looked_at = self._had_run = 0.0
         #: Connections that are handled by threads which are not ours.
         self.guests: set[Connection] = set()
         self._held_seen: set[Exchange] = set()
@@ -104,10 +99,11 @@ class Workers:
     # -- from outside
 
     def start(self) -> None:
-        """Start the first leader.  Raises :exc:`RuntimeError` if no thread can be had."""
+        """Start the first leaders.  Raises :exc:`RuntimeError` if no thread can be had."""
         with self._lock:
-            if not self._new_thread_locked():
-                raise RuntimeError("can't start the thread that keeps the watch")
+            for lead in self._leads:
+                if not self._new_thread_locked(lead):
+                    raise RuntimeError("can't start the thread that keeps the watch")
 
     def stop(self) -> None:
         """No thread follows any more: each ends when it has nothing to do."""
@@ -142,9 +138,10 @@ class Workers:
     def after_fork(self) -> None:
         """In a forked child, which has one thread at most: it ends behind the handler that forked."""
         self._lock = threading.Lock()
-        self._backlog = Backlog(self._watch.config.long_wait)
+        self._backlog = Backlog(self._config.long_wait)
         self._followers = []
-        self._table.clear()
+        for lead in self._leads:
+            lead.table.clear()
         self._threads.clear()
         self.guests.clear()
         self._stopped = True
@@ -171,7 +168,7 @@ class Workers:
         A handler that is inside the same turn, or holds the same head, as a tick ago is slow: its
         thread loses the lead if it blocks, its head goes out.
         """
-        busy = self._look_at_leader()
+        busy = self._look_at_leaders()
         held = set()
         for connection in [worker.connection for worker in list(self._threads)] + list(self.guests):
             if connection is not None and connection.holds_back and connection.exchange is not None:
@@ -184,21 +181,26 @@ class Workers:
         # Each look interrupts a handler that computes, and costs it some 50 µs.
         return TICK if held or not self._handover.is_undisturbed else LONG_TICK
 
-    def _look_at_leader(self) -> bool:
+    def _look_at_leaders(self) -> bool:
         looked_at, had_run = self._looked_at, self._had_run
         self._looked_at, self._had_run = now, run = monotonic(), process_time()
-        turn = self._turn
-        if turn != self._turn_seen:
-            self._turn_seen = turn
-            self._stuck_since = now
+        # Without an interpreter lock, what the process has run says nothing of one handler.
+        idle = not HAS_LOCK or run - had_run < (now - looked_at) * _BUSY_SHARE
+        # Each of them is to be looked at.
+        return any([self._look_at_leader(lead, now, idle=idle) for lead in self._leads])  # noqa: C419
+
+    def _look_at_leader(self, lead: Lead, now: float, *, idle: bool) -> bool:
+        turn = lead.turn
+        if turn != lead.turn_seen:
+            lead.turn_seen = turn
+            lead.stuck_since = now
             return True
-        inside = list(self._table)
+        inside = list(lead.table)
         if not inside:
             return False
-        idle = run - had_run < (now - looked_at) * _BUSY_SHARE
-        if not HAS_LOCK or now - self._stuck_since > _PATIENCE:
-            self._take_over()
-        elif idle and not is_runnable(inside[0].thread.native_id) and self._take_over():
+        if now - lead.stuck_since > _PATIENCE:
+            self._take_over(lead)
+        elif idle and not is_runnable(inside[0].thread.native_id) and self._take_over(lead):
             self._handover.note_blocked()
         return True
 
@@ -216,7 +218,7 @@ class Workers:
         finally:
             with self._lock:
                 self._threads.discard(me)
-            if self._watch.forked:
+            if me.lead.watch.forked:
                 end_process()
 
     def _lead(self, me: Worker) -> Connection | None:
@@ -225,50 +227,83 @@ class Workers:
         Returns the request that this thread is to run as an ordinary worker, or None if it has run
         it already.
         """
-        watch = self._watch
-        table = self._table
+        lead = me.lead
+        watch, table = lead.watch, lead.table
         pacer = watch.pacer
         handover = self._handover
+        several = self._several
+        waited: Connection | None = None
         while True:
-            connection = watch.next()
+            connection = waited or watch.next()
             if connection is None:
-                self.stop()
+                self._ended()
                 return None
+            waited = None
             # What comes without a request is not quick: a TLS handshake, or a program's cleaning up.
             if (
                 (handover.keeps_lead or handover.tries())
                 and self._busy < self._max_threads
                 and connection.exchange is not None
                 and not connection.one_thread  # which will wait for its next request
+                and (not several or self._enter())
             ):
                 table[me] = None
-                self._turn += 1
+                lead.turn += 1
                 if pacer.asleep:
                     pacer.nudge()
-                self._handle(me, connection, 0)
+                self._handle(me, connection, several)
                 try:
                     del table[me]
                 except KeyError:
                     if self._lost_the_lead(me):
                         return self._next_waiting()
+                if several:
+                    waited = self._leave()
             elif self._promote(me, connection):
                 return connection
+
+    def _ended(self) -> None:
+        """A watch has ended; with the last of them, nobody leads any more."""
+        with self._lock:
+            self._led -= 1
+            last = self._led == 0
+        if last:
+            self.stop()
+
+    def _enter(self) -> bool:
+        """Of several leaders, one is about to run a handler with the lead; False if it may not."""
+        with self._lock:
+            if self._busy >= self._max_threads:
+                return False
+            self._busy += 1
+            return True
+
+    def _leave(self) -> Connection | None:
+        """It is done, and leads on; returns a request that has waited for that, if there is one."""
+        while True:
+            with self._lock:
+                over = self._busy > self._max_threads
+                connection = self._backlog.take(errands_alone=over)
+                if connection is None or not is_dead(connection):
+                    self._busy -= 1
+                    return connection
+            connection.drop()
 
     def _lost_the_lead(self, me: Worker) -> bool:
         """The baton was gone; False if the pacer could not give it away and has laid it back."""
         with self._lock:
-            if me not in self._table:
+            if me not in me.lead.table:
                 return True
-            del self._table[me]
+            del me.lead.table[me]
             return False
 
     def _promote(self, me: Worker, connection: Connection) -> bool:
         """Give the lead away, to run the handler; False if the request must wait instead."""
-        self._watch.register(connection)
+        connection.watch.register(connection)
         with self._lock:
             room = self._max_threads + (_ERRANDS if connection.exchange is None else 0)
             is_full = self._busy >= room
-            if not is_full and self._new_leader_locked():
+            if not is_full and self._new_leader_locked(me.lead):
                 return True
             waits = is_full and self._wait_locked(connection)
         if is_full:
@@ -287,38 +322,40 @@ class Workers:
         self._pressure.begin()
         return True
 
-    def _take_over(self) -> bool:
+    def _take_over(self, lead: Lead) -> bool:
         """Give a follower the lead of a leader that is inside a handler; False if that can't be."""
         with self._lock:
             try:
-                leader, _ = self._table.popitem()
+                leader, _ = lead.table.popitem()
             except KeyError:
                 return False  # The leader came back just now.
             if (connection := leader.connection) is not None:
-                self._watch.register(connection)
-            if not self._new_leader_locked():
-                self._table[leader] = None
+                connection.watch.register(connection)
+            if not self._new_leader_locked(lead, counted=self._several):
+                lead.table[leader] = None
                 return False
         return True
 
-    def _new_leader_locked(self) -> bool:
-        """Give the lead to another thread, and count the one that had it among the busy.
+    def _new_leader_locked(self, lead: Lead, *, counted: bool = False) -> bool:
+        """Give the lead to another thread, and count the one that had it among the busy, if it is not.
 
         In this order: the new leader looks at ``_busy`` at once, and without the lock.
         """
-        self._busy += 1
+        self._busy += not counted
         if self._followers:
-            self._followers.pop().wakeup.release()
-        elif not self._new_thread_locked():
-            self._busy -= 1
+            follower = self._followers.pop()
+            follower.lead = lead
+            follower.wakeup.release()
+        elif not self._new_thread_locked(lead):
+            self._busy -= not counted
             return False
         return True
 
-    def _new_thread_locked(self) -> bool:
+    def _new_thread_locked(self, lead: Lead) -> bool:
         self._started += 1
-        worker = Worker()
+        worker = Worker(lead)
         name = f"{self._name}-{self._started}"
-        worker.thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
+        worker.thread = new_thread(self._run, name, worker)
         self._threads.add(worker)
         try:
             worker.thread.start()

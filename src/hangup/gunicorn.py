@@ -51,7 +51,8 @@ class Worker(base.Worker):  # type: ignore[misc]
         sink = access_sink(self.log)
         door = GunicornDoor(self, self.wsgi, keeps_environ=sink is not None)
         engine = Server(door, config, access_sink=sink)
-        engine.watch.heads = LenientHeads(config, self.cfg)
+        for watch in engine.watches:
+            watch.heads = LenientHeads(config, self.cfg)
         for sock in self.sockets:
             engine.listen(sock.sock)
         engine.start()

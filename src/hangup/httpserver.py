@@ -133,7 +133,8 @@ class _OnEngine(socketserver.TCPServer):
         engine = Server(
             self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
         )
-        engine.watch.program_logs = program_logs(self.RequestHandlerClass)
+        for watch in engine.watches:
+            watch.program_logs = program_logs(self.RequestHandlerClass)
         return engine
 
     # -- serve_forever and shutdown

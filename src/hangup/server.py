@@ -1,10 +1,11 @@
 """A server: listening sockets, the engine behind them, and a front door.
 
-The engine (watch, workers, pacer) knows connections and requests.  What a request means is the
+The engine (watches, workers, pacer) knows connections and requests.  What a request means is the
 business of a :class:`Door`: the ``http.server`` classes are one, WSGI another.
 """
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -15,6 +16,7 @@ from ._callbacks import Callbacks
 from ._connection import Connection
 from ._exchange import Exchange
 from ._fork import end_process, watch_forks
+from ._handover import HAS_LOCK
 from ._pacer import Pacer
 from ._peer import ClientState, renew_lock
 from ._plain_answer import plain_answer
@@ -88,6 +90,17 @@ def tune_listener(sock: socket.socket, config: Config) -> None:
                 _log.debug("%s: %s", name, error)
 
 
+def _useful_watches(config: Config) -> int:
+    """How many event loops are of use: one where one thread at a time runs Python code, else one a core.
+
+    The environment may say another number, as the tests do.
+    """
+    said = os.environ.get("HANGUP_EVENT_LOOPS")
+    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    number = int(said) if said else 1 if HAS_LOCK else cores
+    return max(1, min(number, config.max_threads))
+
+
 class Server:
     """The engine of one server, from :meth:`start` to :meth:`close`.
 
@@ -106,42 +119,62 @@ class Server:
         access_sink: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self._door = door
+        self._config = config
         self._serial = serial
-        self.watch = watch = Watch(config, new_poller(), sinks)
-        watch.access_sink = access_sink
-        watch.is_told = bool(sinks) or access_sink is not None
-        watch.on_closed = door.closed
-        watch.callbacks = self._callbacks = Callbacks(name, config.thread_idle_timeout)
+        #: The event loops, with connections of their own: one, or one for each core that can be used.
+        self.watches = [
+            Watch(config, new_poller(), sinks) for _ in range(1 if serial else _useful_watches(config))
+        ]
+        #: The first of them, which is all there is where handlers run one at a time.
+        self.watch = self.watches[0]
+        self._callbacks = Callbacks(name, config.thread_idle_timeout)
         kind = SerialWorkers if serial else Workers
-        self.workers = kind(watch, self.serve, config.max_threads, name)
-        watch.pacer = Pacer(self.workers.look, f"{name}-pacer")
+        self.workers = kind(self.watches, self.serve, config.max_threads, name)
+        self._pacer = Pacer(self.workers.look, f"{name}-pacer")
+        for watch in self.watches:
+            watch.access_sink = access_sink
+            watch.is_told = bool(sinks) or access_sink is not None
+            watch.on_closed = door.closed
+            watch.callbacks = self._callbacks
+            watch.pacer = self._pacer
+            watch.share(self.watches)
+        # A watch closes its listening sockets when it drains: each has descriptors of its own.
+        self._duplicates: list[socket.socket] = []
 
     def listen(self, sock: socket.socket, *, one_at_a_time: bool = False) -> None:
         """Accept connections from a bound, listening socket.  Before :meth:`start`.
 
         ``one_at_a_time`` says not to accept several in one go.
         """
-        tune_listener(sock, self.watch.config)
-        self.watch.listen(sock, self._door.acceptor(sock), one_at_a_time=one_at_a_time)
+        tune_listener(sock, self._config)
+        for watch in self.watches:
+            own = sock
+            if watch is not self.watch:
+                own = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+                own.setblocking(False)
+                self._duplicates.append(own)
+            watch.listen(own, self._door.acceptor(own), one_at_a_time=one_at_a_time)
 
     def start(self) -> None:
         """Start the threads."""
         watch_forks(self)
-        self.watch.pacer.start()
+        self._pacer.start()
         self.workers.start()
 
     def before_fork(self) -> None:
         """A child will have copies of our descriptors, see ``_fork``."""
-        self.watch.has_children = True
+        for watch in self.watches:
+            watch.has_children = True
 
     def after_fork_in_child(self) -> None:
         """This process is a forked child: nothing is served here, see ``_fork``."""
         renew_lock()
         request = find_request()
         own = request.after_fork() if isinstance(request, Exchange) else None
-        if not isinstance(own, Connection) or own.watch is not self.watch:
-            own = None
-        self.watch.after_fork(own, self.workers.connections())
+        others = self.workers.connections()
+        for watch in self.watches:
+            mine = own if isinstance(own, Connection) and own.watch is watch else None
+            watch.after_fork(mine, [each for each in others if each.watch is watch])
         self.workers.after_fork()
         self._callbacks.after_fork()
 
@@ -162,8 +195,9 @@ class Server:
         client may be sending it at this moment.  ``close_listeners`` closes the listening sockets, after
         what waits there has been accepted.
         """
-        self.watch.closes_listeners = close_listeners
-        self.watch.drain(patience)
+        for watch in self.watches:
+            watch.closes_listeners = close_listeners
+            watch.drain(patience)
 
     @property
     def busy(self) -> bool:
@@ -182,17 +216,22 @@ class Server:
         Without ``wait``, a handler that runs on keeps its thread and its connection to itself; both
         end with it.
         """
-        self.watch.drain()
+        for watch in self.watches:
+            watch.drain()
         if wait:
             self.workers.join(None if grace is None else grace - waited)
             if self.cut_off(grace):
                 self.workers.join(_LAST_CHANCE)
-        self.watch.stop()
+        for watch in self.watches:
+            watch.stop()
         self.workers.stop()
         self.workers.join_idle()
         self._callbacks.close()
-        self.watch.pacer.stop()
-        self.watch.close()
+        self._pacer.stop()
+        for watch in self.watches:
+            watch.close()
+        for duplicate in self._duplicates:
+            duplicate.close()
 
     def in_progress(self) -> "list[tuple[Connection, Exchange]]":
         """The requests that are handled, or wait for it, and their connections."""
@@ -218,7 +257,7 @@ class Server:
         A forked child ends here, when its handler does.
         """
         self._serve(connection)
-        if self.watch.forked:
+        if connection.watch.forked:
             end_process()
 
     def _serve(self, connection: Connection) -> None:
@@ -238,7 +277,7 @@ class Server:
                 if not connection.rest():
                     return
         except Exception as error:
-            if self.watch.forked:
+            if connection.watch.forked:
                 self._end_child(connection, error)
             try:
                 self._failed(connection, error)
@@ -248,7 +287,7 @@ class Server:
                 self._end(connection)
         except BaseException as error:
             # SystemExit, say, or asyncio's CancelledError. They end a handler, and not the server.
-            if self.watch.forked:
+            if connection.watch.forked:
                 end_process(error)
             try:
                 self._failed(connection, error)
@@ -327,5 +366,5 @@ class Server:
     def _end(self, connection: Connection) -> None:
         connection.end_exchange(keep_open=False)
         if connection.one_thread:
-            self.watch.end_handler(connection)
+            connection.watch.end_handler(connection)
         connection.finish()
