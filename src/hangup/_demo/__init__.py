@@ -24,8 +24,8 @@ __all__ = ["run_demo"]
 
 #: Seconds after which the leaving client leaves.
 _PATIENCE = 0.4
-#: Seconds that a process is given to start, or to write down what it has to say.
-_GRACE = 3.0
+#: Seconds that a process is given to start, or to write down what it has to say: many on a busy machine.
+_GRACE = 20.0
 _NARROW = 100
 
 
