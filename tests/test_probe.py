@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from conftest import PATIENCE
+from conftest import PATIENCE, until
+from hangup.probe import subject
 from hangup.probe.log import Log, accounts_for_departure, tracebacks
 from hangup.probe.points import Manner, pairs
 from hangup.probe.results import Fault, Run, Verdict
+from hangup.probe.subject import Command
 from hangup.probe.usage import Census
 
 #: Probes share what they find, and look at time: one after the other, beside other tests.
@@ -399,3 +401,63 @@ def test_a_thread_that_ends_in_the_middle_of_a_look_is_no_process_that_ended(
 
     monkeypatch.setattr(os, "listdir", with_one_that_has_ended)
     assert os.getpid() in {pid for pid, _ in Census(os.getpid()).members}
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[Command, set[int]]]:
+    """A command with a process that it has started, and both of their ids."""
+    log = Log()
+    command = Command(["sh", "-c", "sleep 300 & wait"], 0, log)
+    command.start()
+    try:
+        until(lambda: len(Census(command._running.pid).members) == 2, "its process has begun")
+        yield command, {pid for pid, _ in Census(command._running.pid).members}
+    finally:
+        os.kill(command._running.pid, signal.SIGCONT)
+        command.stop()
+        log.close()
+
+
+def test_a_process_that_no_list_of_children_names_has_not_ended(
+    family: tuple[Command, set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where children end while the kernel writes such a list, it may leave others out (proc(5))."""
+    command, pids = family
+    monkeypatch.setattr(subject, "_ESTABLISHED", 0.0)
+    command.settled()
+    assert {pid for pid, _ in command._known} == pids
+    read = Path.read_text
+
+    def unnamed(path: Path, *args: Any, **options: Any) -> str:
+        return "" if path.name == "children" else read(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", unnamed)
+    assert len(Census(command._running.pid).members) == 1
+    assert command.lost() is None
+
+
+def test_a_process_that_has_ended_is_named(
+    family: tuple[Command, set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, pids = family
+    monkeypatch.setattr(subject, "_ESTABLISHED", 0.0)
+    command.settled()
+    (child,) = pids - {command._running.pid}
+    # Its parent stands still, and so can neither follow it nor take note of its end.
+    os.kill(command._running.pid, signal.SIGSTOP)
+    os.kill(child, signal.SIGKILL)
+    assert until(command.lost, "its end is seen") == f"process {child} ended"
+
+
+def test_a_process_that_began_just_now_may_end(
+    family: tuple[Command, set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server starts for a moment, and happens to be there when the probe looks, is no server."""
+    command, pids = family
+    monkeypatch.setattr(subject, "_ESTABLISHED", 3600.0)
+    command.settled()
+    (child,) = pids - {command._running.pid}
+    os.kill(command._running.pid, signal.SIGSTOP)
+    os.kill(child, signal.SIGKILL)
+    until(lambda: len(Census(command._running.pid).members) == 1, "it has ended")
+    assert command.lost() is None

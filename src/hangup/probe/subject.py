@@ -12,13 +12,16 @@ from types import FrameType
 from .exceptions import ProbeError
 from .log import Log
 from .results import Usage
-from .usage import Census, available
+from .usage import Census, age, available, runs
 
 __all__ = ["PORT", "Command", "Subject", "wait_for_command"]
 
 #: What stands for the port in a command.
 PORT = "{port}"
 _END = 5.0
+# Seconds for which a process must have been there to be one of the server's own, whose end is a crash:
+# not one that it has started for a moment.
+_ESTABLISHED = 1.0
 
 
 class Subject:
@@ -112,17 +115,16 @@ class Command(Subject):
         return Census(self._running.pid).usage() if available() else None
 
     def settled(self) -> None:
-        """Take those processes for the server's own that are there now."""
-        self._known = Census(self._running.pid).members
+        """Take those processes for the server's own that are there now, and were a moment ago."""
+        members = Census(self._running.pid).members
+        self._known = frozenset(each for each in members if age(each[1]) >= _ESTABLISHED)
 
     def lost(self) -> str | None:
         """Which process of the server has ended, and how, if that can be known."""
         if (how := self.ended) is not None:
             return f"the command {how}"
-        gone = self._known - Census(self._running.pid).members
-        if not gone:
-            return None
-        return f"process {', '.join(str(pid) for pid, _ in sorted(gone))} ended"
+        gone = sorted(pid for pid, began in self._known if not runs(pid, began))
+        return f"process {', '.join(map(str, gone))} ended" if gone else None
 
     def restart(self) -> bool:
         """End what is left of it, and start it again."""

@@ -1,14 +1,16 @@
 """What a process tree holds, from Linux's ``/proc``."""
 
 import os
+import time
 from pathlib import Path
 
 from .results import Usage
 
-__all__ = ["Census", "available"]
+__all__ = ["Census", "age", "available", "runs"]
 
 _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 _CLOSE_WAIT = "08"
 
 
@@ -45,14 +47,36 @@ class Census:
         return Usage(processes, descriptors, threads, memory, close_wait)
 
 
+def runs(pid: int, began: int) -> bool:
+    """Whether a process runs still: not another one that has got its id, nor a zombie.
+
+    Asked of the process itself.  That it is in no list of children proves nothing: the kernel may leave
+    some out while others end (proc(5)).
+    """
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return False
+    return int(fields[19]) == began and fields[0] not in "ZX"
+
+
+def age(began: int) -> float:
+    """For how many seconds a process that began at this moment has been there."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began / _TICKS
+
+
+def _stat(pid: int) -> list[str]:
+    """Behind the name, which may have spaces and parentheses: state, …; the 20th is the start."""
+    return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+
+
 def _tree(root: int) -> list[tuple[int, int]]:
     """Its processes that still run, zombies not among them."""
     found, to_look_at = [], [root]
     while to_look_at:
         pid = to_look_at.pop()
         try:
-            # Behind the name, which may have spaces and parentheses: state, …; the 20th is the start.
-            fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            fields = _stat(pid)
             tasks = os.listdir(_PROC / str(pid) / "task")
         except OSError:
             continue
