@@ -80,6 +80,22 @@ def test_one_in_ten_that_blocks_is_enough(play: Play) -> None:
         assert not play.run(1, blocked=0.05)
 
 
+def test_a_rare_one_that_is_taken_over_changes_nothing(play: Play) -> None:
+    """A session that is written now and then must not have every other request change threads."""
+    for _ in range(50):
+        play.run(80, computed=0.0005)
+        play.handover.note_blocked()
+        assert play.handover.keeps_lead
+
+
+def test_two_that_are_taken_over_within_a_few_are_enough(play: Play) -> None:
+    play.run(50, computed=0.0005)
+    play.handover.note_blocked()
+    play.run(20, computed=0.0005)
+    play.handover.note_blocked()
+    assert not play.handover.keeps_lead
+
+
 def test_what_ran_beside_others_counts_only_if_it_is_seen_to_block(play: Play) -> None:
     play.run(20, blocked=0.004)
     play.run(500, computed=0.001, others=0.009, alone=False)

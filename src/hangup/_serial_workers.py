@@ -32,7 +32,7 @@ class SerialWorkers(Workers):
         #: Called by the leading thread when a request waits.
         self.on_waiting: Callable[[], None] = lambda: None
 
-    def _promote(self, _me: Worker, connection: Connection) -> bool:
+    def _promote(self, _me: Worker, connection: Connection, *, counted: bool = False) -> bool:  # noqa: ARG002
         connection.watch.register(connection)
         with self._lock:
             waits = self._wait_locked(connection)

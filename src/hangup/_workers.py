@@ -238,14 +238,15 @@ class Workers:
             if connection is None:
                 self._ended()
                 return None
+            counted = waited is not None
             waited = None
             # What comes without a request is not quick: a TLS handshake, or a program's cleaning up.
             if (
                 (handover.keeps_lead or handover.tries())
-                and self._busy < self._max_threads
+                and (counted or self._busy < self._max_threads)
                 and connection.exchange is not None
                 and not connection.one_thread  # which will wait for its next request
-                and (not several or self._enter())
+                and (not several or counted or self._enter())
             ):
                 table[me] = None
                 lead.turn += 1
@@ -258,8 +259,8 @@ class Workers:
                     if self._lost_the_lead(me):
                         return self._next_waiting()
                 if several:
-                    waited = self._leave()
-            elif self._promote(me, connection):
+                    waited = self._next_waiting()
+            elif self._promote(me, connection, counted=counted):
                 return connection
 
     def _ended(self) -> None:
@@ -278,17 +279,6 @@ class Workers:
             self._busy += 1
             return True
 
-    def _leave(self) -> Connection | None:
-        """It is done, and leads on; returns a request that has waited for that, if there is one."""
-        while True:
-            with self._lock:
-                over = self._busy > self._max_threads
-                connection = self._backlog.take(errands_alone=over)
-                if connection is None or not is_dead(connection):
-                    self._busy -= 1
-                    return connection
-            connection.drop()
-
     def _lost_the_lead(self, me: Worker) -> bool:
         """The baton was gone; False if the pacer could not give it away and has laid it back."""
         with self._lock:
@@ -297,10 +287,14 @@ class Workers:
             del me.lead.table[me]
             return False
 
-    def _promote(self, me: Worker, connection: Connection) -> bool:
-        """Give the lead away, to run the handler; False if the request must wait instead."""
+    def _promote(self, me: Worker, connection: Connection, *, counted: bool = False) -> bool:
+        """Give the lead away, to run the handler; False if the request must wait instead.
+
+        ``counted`` says that it counts among the busy already: it has waited.
+        """
         connection.watch.register(connection)
         with self._lock:
+            self._busy -= counted
             room = self._max_threads + (_ERRANDS if connection.exchange is None else 0)
             is_full = self._busy >= room
             if not is_full and self._new_leader_locked(me.lead):
