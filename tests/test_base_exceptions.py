@@ -258,11 +258,19 @@ def test_in_a_callback(serve_app: Any, caplog: pytest.LogCaptureFixture, error: 
 
 @pytest.mark.parametrize("kind", ["own", "stock"])
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_a_serial_servers_handler_ends_the_program_as_ever(error: Any, kind: str) -> None:
+@pytest.mark.parametrize("place", ["method", "finish"])
+def test_a_serial_servers_handler_ends_the_program_as_ever(place: str, error: Any, kind: str) -> None:
     # Its handlers run in the thread that called serve_forever: sys.exit() and Ctrl-C are meant for that.
     class Handler(BASES[kind]):  # type: ignore[misc]
         def do_GET(self) -> None:
-            raise error
+            if place == "method":
+                raise error
+            answer(self)
+
+        def finish(self) -> None:
+            super().finish()
+            if place == "finish":
+                raise error
 
     with hangup.HTTPServer(("127.0.0.1", 0), Handler) as server:
         from conftest import Peer
@@ -271,4 +279,4 @@ def test_a_serial_servers_handler_ends_the_program_as_ever(error: Any, kind: str
             peer.get("/")
             with pytest.raises(error):
                 server.serve_forever()
-            peer.read_to_end()
+            assert peer.read_to_end().endswith(b"ok" if place == "finish" else b"")

@@ -370,9 +370,11 @@ class Ending(Receiver):
     def close(self) -> None:
         """Close the socket.  Owner only; the second call does nothing."""
         if self.watch.forget(self):
-            self.watch.closed(self)
-            self._stream = None
-            self._close_socket()
+            try:
+                self.watch.closed(self)
+            finally:
+                self._stream = None
+                self._close_socket()
 
     def _close_socket(self) -> None:
         if self.watch.has_children:

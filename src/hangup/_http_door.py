@@ -3,6 +3,7 @@
 import logging
 import socket
 import socketserver
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from ._acceptor import Acceptor
@@ -143,7 +144,9 @@ class HTTPDoor:
             handler.finish()
         except OSError:
             _log.debug("finish() failed", exc_info=True)  # Its client has left, most likely.
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception) and current_thread() is main_thread():
+                raise  # Ctrl-C, or sys.exit(), in a server whose handlers run there.
             self._server.handle_error(connection.sock, connection.address)
 
 

@@ -438,13 +438,18 @@ class Watch:
         return True
 
     def end_handler(self, connection: Ending) -> None:
-        """No request follows on this connection: its handler ends, in the calling thread."""
+        """No request follows on this connection: its handler ends, in the calling thread.
+
+        In the main thread, what is no :exc:`Exception` is raised.
+        """
         if self.on_closed is not None:
             try:
                 self.on_closed(connection)
             except Exception:
                 _log.debug("while a connection closed", exc_info=True)
             except BaseException:  # SystemExit, say: it must not keep the connection open.
+                if current_thread() is main_thread():
+                    raise  # Ctrl-C, or sys.exit(), in a server whose handlers run there.
                 _log.exception("while a connection closed")
 
     def closed(self, connection: Ending) -> None:

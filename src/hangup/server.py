@@ -365,6 +365,8 @@ class Server:
 
     def _end(self, connection: Connection) -> None:
         connection.end_exchange(keep_open=False)
-        if connection.one_thread:
-            connection.watch.end_handler(connection)
-        connection.finish()
+        try:
+            if connection.one_thread:
+                connection.watch.end_handler(connection)
+        finally:
+            connection.finish()
