@@ -148,8 +148,11 @@ def test_bad_input_gets_a_complete_answer_and_a_closed_connection(
 
 
 def test_an_exception_is_answered_with_500_unless_the_answer_had_begun(
-    serve: Any, base: Any, capfd: pytest.CaptureFixture[str]
+    serve: Any, base: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # On a busy machine the head would leave before the exception is raised.
+    monkeypatch.setattr(hangup._sender.Sender, "send_held", lambda _connection: None)
+
     class Handler(base):
         protocol_version = "HTTP/1.1"
 
@@ -169,6 +172,34 @@ def test_an_exception_is_answered_with_500_unless_the_answer_had_begun(
         assert peer.get("/begun").read_to_end().endswith(b"\r\n\r\nbegun")
     assert [r.status for r in serving.wait_for_records(2)] == [500, 200]
     assert capfd.readouterr().err.count("Traceback") == 2
+
+
+def test_an_exception_is_answered_with_500_however_long_its_report_takes(serve: Any, base: Any) -> None:
+    """The head that was held back for the body is not sent meanwhile."""
+    looks: list[None] = []
+
+    class Handler(base):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            raise ZeroDivisionError
+
+    def handle_error(*_: Any) -> None:
+        pacer = serving.engine.watch.pacer
+        until(lambda: len(looks) > 5 or pacer.asleep, "the pacer has had time to send it")
+
+    serving = serve(Handler)
+    serving.server.handle_error = handle_error
+    pacer = serving.engine.watch.pacer
+    look = pacer._look
+
+    def noted() -> float:
+        looks.append(None)
+        return float(look())
+
+    pacer._look = noted
+    assert serving.get() == (500, b"500 Internal Server Error\n")
 
 
 def test_head_and_body_leave_in_one_send(serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch) -> None:

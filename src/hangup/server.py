@@ -333,6 +333,9 @@ class Server:
         elif connection.peer.left_at is not None:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
+            if connection.exchange is not None and not connection.exchange.answer_began:
+                # Before it is reported: that takes a while, in which the pacer would send the head.
+                connection.take_back()
             try:
                 if not (self._serial and not isinstance(error, Exception)):
                     self._door.failed(connection, error)
