@@ -20,8 +20,13 @@ CPython 3.14 has a checkpoint that its neighbours have not: behind the call of `
 module's own among them (CPython issue 148874; fixed in 3.15).  Nothing here can keep an exception
 away from there, so such an interpreter is refused; it is known by what it does, not by its number.
 
-A free-threaded build is refused, too: CPython 3.13's lets an exception that another thread raises pass
-the ``except`` clause around the place where it lands.
+A free-threaded build is refused, too: there, threads run at once, and that an exception lands inside its
+block and nowhere else has not been shown.
+
+Before CPython 3.14 the jump back to a ``while`` loop's condition is not covered by the ``try`` and
+``with`` statements around it: what lands there passes all of them in that function.  An interruption
+whose block is left so has landed, as above; what the program's own statements miss is told in the
+documentation.
 """
 
 import enum
@@ -94,7 +99,7 @@ def leaves_what_it_enters() -> bool:
 def refusal() -> str:
     """Why this Python can't interrupt a thread safely; empty if it can."""
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return "in a free-threaded build, an exception may pass the `except` around it"
+        return "that it holds in a free-threaded build has not been shown"
     if not leaves_what_it_enters():
         return "a lock may stay locked behind its `with` (CPython issue 148874, fixed in Python 3.15)"
     return ""
