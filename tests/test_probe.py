@@ -436,28 +436,30 @@ def test_a_process_that_no_list_of_children_names_has_not_ended(
     assert command.lost() is None
 
 
-def test_a_process_that_has_ended_is_named(
-    family: tuple[Command, set[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command, pids = family
-    monkeypatch.setattr(subject, "_ESTABLISHED", 0.0)
+def end_child(
+    command: Command, pids: set[int], monkeypatch: pytest.MonkeyPatch, established: float
+) -> int:
+    """End the process that the command has started; ``established``: the age that counts, in seconds."""
+    monkeypatch.setattr(subject, "_ESTABLISHED", established)
     command.settled()
     (child,) = pids - {command._running.pid}
     # Its parent stands still, and so can neither follow it nor take note of its end.
     os.kill(command._running.pid, signal.SIGSTOP)
     os.kill(child, signal.SIGKILL)
-    assert until(command.lost, "its end is seen") == f"process {child} ended"
+    until(lambda: len(Census(command._running.pid).members) == 1, "it has ended")
+    return child
+
+
+def test_a_process_that_has_ended_is_named(
+    family: tuple[Command, set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = end_child(*family, monkeypatch, 0.0)
+    assert family[0].lost() == f"process {child} ended"
 
 
 def test_a_process_that_began_just_now_may_end(
     family: tuple[Command, set[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a server starts for a moment, and happens to be there when the probe looks, is no server."""
-    command, pids = family
-    monkeypatch.setattr(subject, "_ESTABLISHED", 3600.0)
-    command.settled()
-    (child,) = pids - {command._running.pid}
-    os.kill(command._running.pid, signal.SIGSTOP)
-    os.kill(child, signal.SIGKILL)
-    until(lambda: len(Census(command._running.pid).members) == 1, "it has ended")
-    assert command.lost() is None
+    end_child(*family, monkeypatch, 3600.0)
+    assert family[0].lost() is None

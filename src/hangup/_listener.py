@@ -92,7 +92,7 @@ class Listener:
                 if not watch.make_room():
                     self._pause(f"{watch.most} connections are open, and none is idle", gone)
                     return False
-            taker = watch.for_another()
+            taker = watch.least_connected()
             try:
                 connection = self._accept(taker)
             except BlockingIOError:

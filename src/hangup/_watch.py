@@ -92,7 +92,8 @@ class Watch:
     """Connections of one server, and what is to be seen of them: all, where there is but one watch.
 
     ``next``, ``add`` and ``hand_out`` are the leading thread's, one at a time, and so are ``_ready``,
-    ``_at_hand``, ``next_sweep`` and every idle connection.  All else may be called by any thread.
+    ``_at_hand``, ``next_sweep`` and every idle connection.  All else may be called by any thread.  Of
+    ``_ready``, any thread may add to the end, which is one atomic operation.
 
     A new connection is registered with the poller when it first has to wait: for its request, for a
     thread, for a slow handler, for its next request.  Until then the leader is busy with it, and would
@@ -153,9 +154,10 @@ class Watch:
         self.timers: list[_Timed] = []
         #: Bytes of responses that are held for clients which read slowly. ``lock`` guards it.
         self.held_bytes = 0
+        #: How many of them there may be. Set before the threads start.
         self.most_held = config.max_held_output
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
-        #: and how many of them are gone, which ``lock`` guards.
+        #: with ``lock`` where there are several watches; and how many are gone, which ``lock`` guards.
         self.most = config.max_connections or room()
         self.opened = self.gone = 0
         #: The server's watches, where it has several. Set before the threads start.
@@ -285,18 +287,26 @@ class Watch:
         else:
             self.opened += 1
 
-    def for_another(self) -> "Watch":
-        """The watch that is to have another connection: this one, if others have not fewer."""
-        own = self.opened - self.gone
-        for watch in self._all:
-            if watch.opened - watch.gone + 1 < own and not self.draining:
-                return watch
+    def least_connected(self) -> "Watch":
+        """The watch that is to have the next connection: this one, unless another has fewer by two.
+
+        While it drains, this one: others may have ended.
+        """
+        if not self.draining:
+            own = self.opened - self.gone
+            for watch in self._all:
+                if watch.opened - watch.gone + 1 < own:
+                    return watch
         return self
 
     def take_in(self, connection: Connection) -> None:
         """A new connection that another watch has accepted for this one."""
         self._ready.append((_Newcomer(self, connection), 0))
         self.poller.wake()
+
+    def _newcomers(self) -> list[Connection]:
+        """Those that other watches have accepted, and this one has not looked at yet."""
+        return [entry.connection for entry, _ in self._ready if isinstance(entry, _Newcomer)]
 
     def make_room(self) -> bool:
         """Close some connections that nobody works for; True if it helps.
@@ -509,8 +519,7 @@ class Watch:
             if isinstance(entry, Listener):
                 PrivateSocket(entry.sock).after_fork_in_child()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
-        newcomers = [entry.connection for entry, _ in self._ready if isinstance(entry, _Newcomer)]
-        for connection in {*connections, *self._at_hand, *newcomers, *others}:
+        for connection in {*connections, *self._at_hand, *self._newcomers(), *others}:
             if connection is not own:
                 connection.sock.close_descriptor()
         self._at_hand.clear()
@@ -530,8 +539,7 @@ class Watch:
         """Close what is left, after the watch has ended."""
         with self.lock:
             self.ended = True
-        newcomers = [entry.connection for entry, _ in self._ready if isinstance(entry, _Newcomer)]
-        for connection in [*self._at_hand, *newcomers]:
+        for connection in [*self._at_hand, *self._newcomers()]:
             connection.close_at_the_end()
         self._at_hand.clear()
         for entry in list(self._entries.values()):
