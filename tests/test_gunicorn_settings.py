@@ -429,7 +429,7 @@ def app(environ, start_response):
         return wrapper(open(__file__, "rb"))
     return [f"{wrapper.__module__}.{wrapper.__name__}".encode()]
 """
-    assert gunicorn(app=app).ready().get()[1] == "hangup._answer.FileWrapper"
+    assert gunicorn(app=app).ready().get()[1] == "hangup._file_wrapper.FileWrapper"
     server = gunicorn("--no-sendfile", app=app).ready()
     assert server.get()[1] == "gunicorn.http.wsgi.FileWrapper"
     assert server.get("/file") == (200, app)

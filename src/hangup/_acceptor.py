@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._connection import Connection
 from ._streams import ClientSocket
-from ._tls_connection import TLSClientSocket, TLSConnection
+from ._tls_connection import TLSConnection
+from ._tls_socket import TLSClientSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

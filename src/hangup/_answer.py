@@ -17,14 +17,15 @@ from typing import Any, Protocol
 from ._answer_heads import AnswerHead
 from ._connection import Connection
 from ._exchange import Exchange
+from ._file_wrapper import FileWrapper
 from ._input import send_continue
 from ._peer import ClientState
 from ._request import Request
 from ._sender import JOIN_SIZE
 from ._sendfile import extent_of
-from .exceptions import ClientDisconnected
+from .exceptions import ClientDisconnected, WSGIError
 
-__all__ = ["Answer", "FileWrapper", "WSGIError"]
+__all__ = ["Answer"]
 
 _log = logging.getLogger("hangup")
 
@@ -53,29 +54,6 @@ class Shared(Protocol):
 
     def failed(self, connection: Connection, error: BaseException) -> None:
         """The application raised."""
-
-
-class WSGIError(RuntimeError):
-    """An application does what PEP 3333 rules out; the message says what."""
-
-
-class FileWrapper:
-    """``wsgi.file_wrapper``: a file that goes to the client by ``os.sendfile`` where that can be."""
-
-    def __init__(self, file: Any, block_size: int = 65536) -> None:
-        self.file = file
-        self.block_size = block_size
-        if hasattr(file, "close"):
-            self.close = file.close
-
-    def __iter__(self) -> "FileWrapper":
-        return self
-
-    def __next__(self) -> bytes:
-        block: bytes = self.file.read(self.block_size)
-        if not block:
-            raise StopIteration
-        return block
 
 
 class Answer:

@@ -193,20 +193,29 @@ class Ending(Receiver):
         self._queued = bytes_queued(self.sock)
         flags = READABLE
         while self._linger(flags):
+            deadline = monotonic() + self.config.linger_timeout
             with self.watch.lock:
                 flags, self.pending = self.pending, 0
-                if flags & GONE:
-                    continue  # Both sides have closed, it may be: nobody would tell of that again.
-                if not (self.watched or self.watch.register_locked(self)):
-                    break
-                self.deadline = deadline = monotonic() + self.config.linger_timeout
-                self.state = State.LINGERING
-            self.watch.expect(deadline)
-            if flags or not self._drained:
-                self.watch.look_at(self)
-            return
-        self._settle(Outcome.ANSWERED)  # if it can't be watched
+                # Both sides have closed, it may be: nobody would tell of that again.
+                hung_up = bool(flags & GONE)
+                watched = not hung_up and self._linger_watched_locked(deadline)
+            if watched:
+                self.watch.expect(deadline)
+                if flags or not self._drained:
+                    self.watch.look_at(self)
+                return
+            if not hung_up:
+                break  # It can't be watched.
+        self._settle(Outcome.ANSWERED)
         self.close()
+
+    def _linger_watched_locked(self, deadline: float) -> bool:
+        """It is the watch's from now on, until ``deadline``; False if it can't be watched."""
+        if not (self.watched or self.watch.register_locked(self)):
+            return False
+        self.deadline = deadline
+        self.state = State.LINGERING
+        return True
 
     def on_linger_deadline(self) -> None:
         """Nothing has ended it: see whether there is still somebody to wait for."""

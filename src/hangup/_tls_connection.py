@@ -42,7 +42,7 @@ from .records import Outcome, Phase
 if TYPE_CHECKING:
     from ._watch import Watch
 
-__all__ = ["TLSClientSocket", "TLSConnection"]
+__all__ = ["TLSConnection"]
 
 _log = logging.getLogger("hangup")
 
@@ -63,33 +63,6 @@ _HANDSHAKE_RECORD = 0x16
 def _no_tls() -> BadRequest:
     """A new one each time: an exception keeps each traceback that it was ever raised with."""
     return BadRequest(400, "This port speaks HTTPS, not HTTP")
-
-
-class TLSClientSocket(ClientSocket):
-    """What a handler finds as ``self.connection``; it answers :class:`ssl.SSLSocket`'s questions too."""
-
-    __slots__ = ()
-
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        if flags & ~socket.MSG_WAITALL:  # ssl.SSLSocket refuses them likewise: the kernel can't know
-            raise ValueError(f"flags {flags:#x} are not for a connection over TLS")
-        return super().recv(bufsize, flags)
-
-    def getpeercert(self, binary_form: bool = False) -> Any:  # noqa: FBT001, FBT002
-        """The client's certificate, if it was asked for one."""
-        return self.connection.ask_tls("getpeercert", binary_form)  # type: ignore[attr-defined]
-
-    def cipher(self) -> Any:
-        """Name, protocol and secret bits of the cipher in use."""
-        return self.connection.ask_tls("cipher")  # type: ignore[attr-defined]
-
-    def version(self) -> str | None:
-        """The protocol in use, ``TLSv1.3`` say."""
-        return self.connection.ask_tls("version")  # type: ignore[attr-defined,no-any-return]
-
-    def selected_alpn_protocol(self) -> str | None:
-        """The protocol that was agreed on (RFC 7301)."""
-        return self.connection.ask_tls("selected_alpn_protocol")  # type: ignore[attr-defined,no-any-return]
 
 
 class TLSConnection(Connection):

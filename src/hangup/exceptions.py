@@ -12,11 +12,20 @@
          ├─ BadRequest                                      the client's doing: carries the answer
          ├─ BodyTimeout (also a TimeoutError)               the client's doing: its body stopped
          └─ ConfigError (also a ValueError)                 the operator's doing
+    RuntimeError
+     └─ WSGIError                                           the application's doing
 """
 
 import errno
 
-__all__ = ["BadRequest", "BodyTimeout", "ClientDisconnected", "ConfigError", "HangupError"]
+__all__ = [
+    "BadRequest",
+    "BodyTimeout",
+    "ClientDisconnected",
+    "ConfigError",
+    "HangupError",
+    "WSGIError",
+]
 
 
 class ClientDisconnected(BrokenPipeError, ConnectionResetError, ConnectionAbortedError):
@@ -59,3 +68,7 @@ class BodyTimeout(HangupError, TimeoutError):
 
 class ConfigError(HangupError, ValueError):
     """A setting has a value that can't work; the message names both and says what would."""
+
+
+class WSGIError(RuntimeError):
+    """An application does what PEP 3333 rules out; the message says what."""

@@ -10,11 +10,12 @@ from time import time
 from typing import Any
 
 from ._acceptor import Acceptor
-from ._answer import Answer, FileWrapper, WSGIError
+from ._answer import Answer
 from ._answer_heads import AnswerHead
 from ._connection import Connection
 from ._environ import ERRORS, environ_of
 from ._escape import escaped
+from ._file_wrapper import FileWrapper
 from ._input import gather_input, open_input
 from ._plain_answer import http_date
 from ._request import CHUNKED, Request
@@ -23,7 +24,7 @@ from ._tls_environ import tls_environ
 from ._version import __version__
 from ._watch import Accept, Watch
 from .client import BlankClient
-from .exceptions import ClientDisconnected
+from .exceptions import ClientDisconnected, WSGIError
 
 __all__ = ["FileWrapper", "WSGIDoor", "WSGIError"]
 
