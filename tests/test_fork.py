@@ -285,8 +285,9 @@ def test_forks_outside_of_a_handler(start: Any, front: str, way: str) -> None:
         assert is_alive(living)
 
 
+@pytest.mark.parametrize("moment", ["not watch.draining", "watch._listeners"])
 @pytest.mark.parametrize("front", ["wsgi", "own"])
-def test_a_fork_while_the_server_drains(start: Any, front: str) -> None:
+def test_a_fork_while_the_server_drains(start: Any, front: str, moment: str) -> None:
     more = """
 def OWN(client):
     say("held")
@@ -295,12 +296,12 @@ def OWN(client):
 held = []
 hangup.ThreadingHTTPServer.daemon_threads = False  # Requests in progress are waited for.
 """
-    drains = """
+    drains = f"""
 def drain():
-    engine = server.engine if hasattr(server, "engine") else server._engine
+    watch = (server.engine if hasattr(server, "engine") else server._engine).watch
     closing = threading.Thread(target=stop)
     closing.start()
-    while not engine.watch.draining: time.sleep(0.001)
+    while {moment}: time.sleep(0.001)
     held.append(1)
     closing.join()
     say("stopped")

@@ -6,18 +6,23 @@ from time import monotonic
 
 from ._backlog import is_dead
 from ._connection import Connection
+from ._ending import State
 from ._lead import Worker
 from ._watch import Watch
 from ._workers import Workers
 
 __all__ = ["SerialWorkers"]
 
+# What may still need the thread that serves.
+_UNSERVED = (State.IDLE, State.HANDLED, State.ENDING)
+
 
 class SerialWorkers(Workers):
     """One handler at a time, in the order of arrival, and in the caller's thread (:meth:`serve`).
 
     A second thread keeps the watch and only puts requests into the backlog.  ``_arrived`` counts
-    what the backlog holds.
+    what the backlog holds.  ``_served_all`` is that thread's to set, once; it says so by ``_arrived`` to
+    whoever has set ``_rest_is_taken`` before.
     """
 
     def __init__(
@@ -31,6 +36,9 @@ class SerialWorkers(Workers):
         self._arrived = threading.Semaphore(0)
         #: Called by the leading thread when a request waits.
         self.on_waiting: Callable[[], None] = lambda: None
+        self._served_all = self._rest_is_taken = False
+        (self._watch,) = watches
+        self._watch.on_drained = self._look_at_rest
 
     def _promote(self, _me: Worker, connection: Connection, *, counted: bool = False) -> bool:  # noqa: ARG002
         connection.watch.register(connection)
@@ -42,6 +50,32 @@ class SerialWorkers(Workers):
         else:
             connection.turn_away()
         return False
+
+    def _look_at_rest(self, left: list[Connection]) -> None:
+        """The watch drains: see whether anything that was accepted is still to be served."""
+        if self._served_all or any(
+            connection.state in _UNSERVED and connection not in self.guests for connection in left
+        ):
+            return
+        self._served_all = True
+        if self._rest_is_taken:
+            self._arrived.release()
+
+    def take_rest(self) -> Connection | None:
+        """When the watch drains: the next request that had been accepted, or is coming; None: no more.
+
+        Nobody else would serve it, and its client would wait for as long as the server stays open.
+        """
+        self._rest_is_taken = True  # Before the look, see _look_at_rest.
+        while not self._served_all:
+            if (connection := self.take(None)) is not None:
+                return connection
+        return self.take(0)
+
+    def serve_rest(self) -> None:
+        """Handle what :meth:`take_rest` gives, in this thread."""
+        while (connection := self.take_rest()) is not None:
+            self._serve_taken(connection)
 
     def interrupt(self) -> None:
         """Make a running or the next :meth:`serve` return."""
@@ -87,10 +121,12 @@ class SerialWorkers(Workers):
         Raises what the handler raised, if it is no :exc:`Exception`.
         """
         connection = self.take(timeout)
-        if connection is None:
-            return
+        if connection is not None:
+            self._serve_taken(connection)
+
+    def _serve_taken(self, connection: Connection) -> None:
         self.guests.add(connection)
         try:
             self._serve(connection)
         finally:
-            self.guests.discard(connection)
+            self.leave(connection)

@@ -138,10 +138,14 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
+        #: Called each time that draining is looked at, with the connections that are left.
+        self.on_drained: Callable[[list[Connection]], None] = lambda _left: None
         #: Called when accepting pauses, since there is no room.
         self.on_full: Callable[[], None] = lambda: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
+        # Their sockets, also when it accepts no more: they may be the program's, and open for longer.
+        self._sockets: list[socket.socket] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
         self._at_hand: deque[Connection] = deque()
         self.next_sweep = math.inf
@@ -197,6 +201,7 @@ class Watch:
                             entry.on_ready(flags)
                         except BaseException:
                             self._contain(entry)
+                self.on_drained([])
                 return None
             self._poll()
 
@@ -369,6 +374,7 @@ class Watch:
         """Accept connections.  Before the first ``next``."""
         listener = Listener(sock, accept, self, 1 if one_at_a_time else ACCEPT_AT_ONCE)
         self._listeners.append(listener)
+        self._sockets.append(sock)
         self._entries[sock.fileno()] = listener
         self.poller.add_listener(sock)
 
@@ -393,6 +399,10 @@ class Watch:
                     else:
                         entry.close_gently()
             self._expecting = True
+        if not self._at_hand:
+            self.on_drained(
+                [entry for entry in [*self._entries.values()] if isinstance(entry, Connection)]
+            )
         return len(self._entries) > 1 or bool(self._at_hand)
 
     # -- any thread
@@ -515,9 +525,8 @@ class Watch:
         self.has_children = False  # What it closes goes on being its parent's.
         self.sinks, self.access_sink, self.is_told = (), None, False
         entries, self._entries = self._entries, {}
-        for entry in entries.values():
-            if isinstance(entry, Listener):
-                PrivateSocket(entry.sock).after_fork_in_child()
+        for sock in self._sockets:
+            PrivateSocket(sock).after_fork_in_child()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
         for connection in {*connections, *self._at_hand, *self._newcomers(), *others}:
             if connection is not own:

@@ -135,6 +135,12 @@ class Workers:
         # One may stand there twice for a moment: with the thread that has just given it away, too.
         return list(dict.fromkeys(found))
 
+    def leave(self, guest: Connection) -> None:
+        """A thread that is not the pool's has handled this connection, which had entered ``guests``."""
+        self.guests.discard(guest)
+        if guest.watch.draining:
+            guest.watch.poller.wake()  # It may have been the last one that was waited for.
+
     def after_fork(self) -> None:
         """In a forked child, which has one thread at most: it ends behind the handler that forked."""
         self._lock = threading.Lock()

@@ -183,6 +183,11 @@ class Server:
         assert isinstance(self.workers, SerialWorkers)
         self.workers.serve(timeout)
 
+    def serve_rest(self) -> None:
+        """Serial servers, after :meth:`drain`: handle what was accepted, and is at hand or coming."""
+        assert isinstance(self.workers, SerialWorkers)
+        self.workers.serve_rest()
+
     def interrupt(self) -> None:
         """Serial servers: make :meth:`serve_one` return."""
         assert isinstance(self.workers, SerialWorkers)
@@ -318,7 +323,7 @@ class Server:
         try:
             self.serve(connection)
         finally:
-            self.workers.guests.discard(connection)
+            self.workers.leave(connection)
 
     def _failed(self, connection: Connection, error: BaseException) -> None:
         """The one place where it is decided what a handler's exception means."""
