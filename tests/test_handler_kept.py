@@ -41,6 +41,8 @@ def test_a_kept_handler_says_what_it_was_asked(serve: Any, base: Any, server: An
         peer.send(b"POST /read?a=b HTTP/1.1\r\nHost: h\r\nX-A: b\r\nContent-Length: 2\r\n\r\nhi")
         peer.response()
         client_address = peer.sock.getsockname()
+    watch = serving.engine.watch
+    until(lambda: watch.gone == 1, "the connection has closed")
     (kept,) = cls.seen
     until(lambda: kept.rfile.closed, "its handler has ended")
     assert (kept.command, kept.path, kept.request_version) == ("POST", "/read?a=b", "HTTP/1.1")
@@ -51,6 +53,7 @@ def test_a_kept_handler_says_what_it_was_asked(serve: Any, base: Any, server: An
     assert kept.address_string() == "127.0.0.1"
     assert kept.server is serving.server
     assert kept.close_connection in (True, False)
+    assert kept.rfile.closed
     with pytest.raises(ValueError, match="closed"):
         kept.rfile.read()
 

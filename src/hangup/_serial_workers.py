@@ -21,8 +21,9 @@ class SerialWorkers(Workers):
     """One handler at a time, in the order of arrival, and in the caller's thread (:meth:`serve`).
 
     A second thread keeps the watch and only puts requests into the backlog.  ``_arrived`` counts
-    what the backlog holds.  ``_served_all`` is that thread's to set, once; it says so by ``_arrived`` to
-    whoever has set ``_rest_is_taken`` before.
+    what the backlog holds.  ``_drained`` is that thread's to set, once, when all that was accepted has
+    been served; ``_drain_awaited`` the caller's, once, before it looks at ``_drained``.  Whoever comes
+    second finds what the other has set, and ``_arrived`` wakes a caller that waits by then.
     """
 
     def __init__(
@@ -36,9 +37,9 @@ class SerialWorkers(Workers):
         self._arrived = threading.Semaphore(0)
         #: Called by the leading thread when a request waits.
         self.on_waiting: Callable[[], None] = lambda: None
-        self._served_all = self._rest_is_taken = False
+        self._drained = self._drain_awaited = False
         (self._watch,) = watches
-        self._watch.on_drained = self._look_at_rest
+        self._watch.on_draining = self._check_drained
 
     def _promote(self, _me: Worker, connection: Connection, *, counted: bool = False) -> bool:  # noqa: ARG002
         connection.watch.register(connection)
@@ -51,31 +52,24 @@ class SerialWorkers(Workers):
             connection.turn_away()
         return False
 
-    def _look_at_rest(self, left: list[Connection]) -> None:
-        """The watch drains: see whether anything that was accepted is still to be served."""
-        if self._served_all or any(
-            connection.state in _UNSERVED and connection not in self.guests for connection in left
+    def _check_drained(self) -> None:
+        if self._drained or any(
+            connection.state in _UNSERVED and connection not in self.guests
+            for connection in self._watch.connections()
         ):
             return
-        self._served_all = True
-        if self._rest_is_taken:
+        self._drained = True
+        if self._drain_awaited:
             self._arrived.release()
 
-    def take_rest(self) -> Connection | None:
-        """When the watch drains: the next request that had been accepted, or is coming; None: no more.
+    def serve_until_drained(self) -> None:
+        """While the watch drains: handle all requests that were accepted, and are at hand or coming.
 
-        Nobody else would serve it, and its client would wait for as long as the server stays open.
+        Nobody else would, and their clients would wait for as long as the listening socket is open.
         """
-        self._rest_is_taken = True  # Before the look, see _look_at_rest.
-        while not self._served_all:
-            if (connection := self.take(None)) is not None:
-                return connection
-        return self.take(0)
-
-    def serve_rest(self) -> None:
-        """Handle what :meth:`take_rest` gives, in this thread."""
-        while (connection := self.take_rest()) is not None:
-            self._serve_taken(connection)
+        self._drain_awaited = True  # Before the look, see _check_drained.
+        while not self._drained:
+            self.serve(None)
 
     def interrupt(self) -> None:
         """Make a running or the next :meth:`serve` return."""
@@ -121,12 +115,10 @@ class SerialWorkers(Workers):
         Raises what the handler raised, if it is no :exc:`Exception`.
         """
         connection = self.take(timeout)
-        if connection is not None:
-            self._serve_taken(connection)
-
-    def _serve_taken(self, connection: Connection) -> None:
+        if connection is None:
+            return
         self.guests.add(connection)
         try:
             self._serve(connection)
         finally:
-            self.leave(connection)
+            self.remove_guest(connection)

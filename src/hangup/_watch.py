@@ -9,7 +9,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from threading import Lock, current_thread, main_thread
+from threading import Event, Lock, current_thread, main_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -138,13 +138,15 @@ class Watch:
         self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
-        #: Called each time that draining is looked at, with the connections that are left.
-        self.on_drained: Callable[[list[Connection]], None] = lambda _left: None
+        #: Called by the leader before each look at the poller while it drains, and when it has ended.
+        self.on_draining: Callable[[], None] = lambda: None
         #: Called when accepting pauses, since there is no room.
         self.on_full: Callable[[], None] = lambda: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
         self._listeners: list[Listener] = []
-        # Their sockets, also when it accepts no more: they may be the program's, and open for longer.
+        #: Set by the leader when it has let go of them.
+        self.accepts_no_more = Event()
+        # Their sockets, also after that: they may be the program's, and open for longer.
         self._sockets: list[socket.socket] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
         self._at_hand: deque[Connection] = deque()
@@ -201,7 +203,8 @@ class Watch:
                             entry.on_ready(flags)
                         except BaseException:
                             self._contain(entry)
-                self.on_drained([])
+                self.accepts_no_more.set()  # It was stopped, it may be.
+                self.on_draining()
                 return None
             self._poll()
 
@@ -344,8 +347,11 @@ class Watch:
 
     def sending(self) -> list[Connection]:
         """Those that the end of a response is sent to, by the event loop."""
-        entries = list(self._entries.values())
-        return [e for e in entries if isinstance(e, Connection) and e.state is State.SENDING]
+        return [one for one in self.connections() if one.state is State.SENDING]
+
+    def connections(self) -> list[Connection]:
+        """Those that are watched.  Any thread: others come and go meanwhile."""
+        return [entry for entry in list(self._entries.values()) if isinstance(entry, Connection)]
 
     def hand_out(self, connection: Any) -> None:
         """Have ``next`` return this connection, which needs a thread."""
@@ -389,6 +395,7 @@ class Watch:
                 listener.accept(ACCEPT_LAST)
                 listener.sock.close()
         self.paused.clear()
+        self.accepts_no_more.set()
         if listeners:
             for entry in list(self._entries.values()):
                 if isinstance(entry, Connection) and entry.state is State.IDLE:
@@ -400,9 +407,7 @@ class Watch:
                         entry.close_gently()
             self._expecting = True
         if not self._at_hand:
-            self.on_drained(
-                [entry for entry in [*self._entries.values()] if isinstance(entry, Connection)]
-            )
+            self.on_draining()
         return len(self._entries) > 1 or bool(self._at_hand)
 
     # -- any thread

@@ -135,7 +135,7 @@ class Workers:
         # One may stand there twice for a moment: with the thread that has just given it away, too.
         return list(dict.fromkeys(found))
 
-    def leave(self, guest: Connection) -> None:
+    def remove_guest(self, guest: Connection) -> None:
         """A thread that is not the pool's has handled this connection, which had entered ``guests``."""
         self.guests.discard(guest)
         if guest.watch.draining:

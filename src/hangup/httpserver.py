@@ -166,9 +166,9 @@ class _OnEngine(socketserver.TCPServer):
             engine.start()
             acts = type(self).service_actions is not socketserver.BaseServer.service_actions
             self._loop(engine if serial else None, poll_interval if acts else None)
+            engine.stop_accepting()
             if serial:
-                engine.drain()
-                engine.serve_rest()
+                engine.serve_until_drained()
         finally:
             engine.drain()
             with self._lock:

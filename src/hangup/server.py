@@ -183,15 +183,24 @@ class Server:
         assert isinstance(self.workers, SerialWorkers)
         self.workers.serve(timeout)
 
-    def serve_rest(self) -> None:
-        """Serial servers, after :meth:`drain`: handle what was accepted, and is at hand or coming."""
+    def serve_until_drained(self) -> None:
+        """Serial servers that drain: handle the requests that were accepted, in this thread."""
         assert isinstance(self.workers, SerialWorkers)
-        self.workers.serve_rest()
+        self.workers.serve_until_drained()
 
     def interrupt(self) -> None:
         """Serial servers: make :meth:`serve_one` return."""
         assert isinstance(self.workers, SerialWorkers)
         self.workers.interrupt()
+
+    def stop_accepting(self) -> None:
+        """:meth:`drain`, and wait until no event loop accepts any more: it takes them a moment.
+
+        Who listens on the same socket next would miss the connection that is accepted meanwhile.
+        """
+        self.drain()
+        for watch in self.watches:
+            watch.accepts_no_more.wait()
 
     def drain(self, patience: float = 0.0, *, close_listeners: bool = False) -> None:
         """Accept nothing more and close what is idle; requests in progress go on.
@@ -323,7 +332,7 @@ class Server:
         try:
             self.serve(connection)
         finally:
-            self.workers.leave(connection)
+            self.workers.remove_guest(connection)
 
     def _failed(self, connection: Connection, error: BaseException) -> None:
         """The one place where it is decided what a handler's exception means."""
