@@ -9,7 +9,7 @@ SECONDS ?= 300
 JOBS ?= 4
 GROUP = $(BIN)/python -m pip install --quiet --group
 
-.PHONY: demo test soak fuzz cpython pythons freethreaded lint docs bench compare programs clean
+.PHONY: demo test compiled soak fuzz cpython pythons freethreaded lint docs bench compare programs clean
 
 demo: $(VENV)/.installed  ## the crash that hangup is about, beside hangup
 	$(BIN)/hangup demo
@@ -24,6 +24,18 @@ ifeq ($(strip $(ARGS)),)
 else
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 endif
+
+# It is built from a source distribution, so that nothing compiled comes to stand in src/. A C compiler and
+# Python's headers are needed. .compiled/src is for a comparison: benchmarks/traffic.py --against compiled=.compiled
+compiled: $(VENV)/.installed-build  ## the wheel with a compiled engine, in .compiled/dist, and the tests on it
+	rm -rf .compiled
+	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN)/python -m build --quiet --outdir .compiled/dist
+	$(PYTHON) -m venv .compiled/venv
+	.compiled/venv/bin/python -m pip install --quiet --upgrade 'pip >= 25.1'
+	.compiled/venv/bin/python -m pip install --quiet .compiled/dist/*.whl --group test
+	.compiled/venv/bin/python -m pip install --quiet --no-deps --target .compiled/src .compiled/dist/*.whl
+	.compiled/venv/bin/hangup --version | grep -F '(compiled,'
+	.compiled/venv/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 soak: $(VENV)/.installed  ## ten minutes of good, departing, slow and malformed clients; SECONDS=60: one
 	$(BIN)/python tests/endurance.py $(SECONDS)
@@ -64,7 +76,7 @@ programs: .venv-programs/.installed  ## programs and test suites on http.server 
 	.venv-programs/bin/python tests/programs/compare.py $(ARGS)
 
 clean:
-	rm -rf --one-file-system .debian .debian.new .freethreaded
+	rm -rf --one-file-system .debian .debian.new .freethreaded .compiled
 	rm -rf $(VENV) .venv-peers .venv-programs .coverage .coverage.* docs/_build
 
 $(VENV)/bin/python:

@@ -11,15 +11,18 @@ import socket
 import stat
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import BuiltinFunctionType, ModuleType
 from typing import Any, NamedTuple, Self
 
 import pytest
 
 import hangup
+import hangup.server
 from hangup import RequestRecord
 from hangup._callbacks import Callbacks
 from hangup._interrupt import refusal
@@ -40,6 +43,35 @@ BEFORE_HANDLER = hangup.Config().body_ahead
 interrupts = pytest.mark.skipif(
     bool(refusal()), reason=f"interrupting() refuses this Python: {refusal()}"
 )
+
+#: Whether the engine is the compiled one (``make compiled``).
+COMPILED = not hangup.server.__file__.endswith(".py")
+#: What puts something of its own between the engine's parts: compiled, they call each other directly.
+pure = pytest.mark.skipif(COMPILED, reason="nothing can be put into the compiled engine")
+
+
+@pytest.fixture
+def monkeypatch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """pytest's, but that it skips a test which would patch the compiled engine, where nobody heeds it."""
+    patch = monkeypatch.setattr
+
+    def setattr_(target: Any, *args: Any, **options: Any) -> None:
+        module = sys.modules.get(getattr(target, "__module__", None) or "")
+        is_function = len(args) == 2 and isinstance(getattr(target, args[0], None), BuiltinFunctionType)
+        owner = sys.modules.get(target.__name__) if isinstance(target, ModuleType) else None
+        if (isinstance(target, type) and is_compiled(module)) or (is_function and is_compiled(owner)):
+            pytest.skip("nothing can be put into the compiled engine")
+        patch(target, *args, **options)
+
+    monkeypatch.setattr = setattr_  # type: ignore[method-assign]
+    return monkeypatch
+
+
+def is_compiled(module: ModuleType | None) -> bool:
+    """Whether it is a compiled module of hangup's."""
+    if module is None or not module.__name__.startswith("hangup."):
+        return False
+    return not (module.__file__ or "").endswith(".py")
 
 
 def descriptors() -> set[str]:

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, Certificates, Peer, hand_over_always, until
+from conftest import PATIENCE, Certificates, Peer, hand_over_always, pure, until
 from hangup import ClientState, Config, Outcome, Phase, _sender, _tls_connection
 from hangup._connection import Connection
 from hangup._poller import GONE, bytes_queued
+
+pytestmark = pure
 
 # tcpi_state of a connection that was reset (linux/tcp.h).
 TCP_CLOSE = 7

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import PATIENCE, Peer, answer, until
+from conftest import PATIENCE, Peer, answer, pure, until
 from hangup import ClientDisconnected, Config, Outcome, Phase
 
 HELLO = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -107,6 +107,7 @@ def connections(serving: Any) -> list[Any]:
     return [entry for entry in list(entries.values()) if hasattr(entry, "peer")]
 
 
+@pure
 def test_at_the_limit_accepting_pauses_until_a_connection_closes(
     serve: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import hangup
-from conftest import BASES, PATIENCE, Peer, answer, until
+from conftest import BASES, PATIENCE, Peer, answer, pure, until
 from hangup import Outcome
 from hangup._connection import Connection
 
@@ -30,6 +30,7 @@ def entries(watch: Any) -> list[Connection]:
     return [entry for entry in list(watch._entries.values()) if isinstance(entry, Connection)]
 
 
+@pure
 def test_room_is_made_while_other_threads_close_connections(serve: Any) -> None:
     serving = serve(Answers)
     watch = serving.engine.watch

@@ -17,7 +17,7 @@ import sys
 import weakref
 from typing import NoReturn, Protocol
 
-__all__ = ["PrivateSocket", "end_process", "watch_forks"]
+__all__ = ["ForkWatch", "PrivateSocket", "end_process"]
 
 
 class Forking(Protocol):
@@ -44,23 +44,29 @@ class PrivateSocket:
             self._sock.close()
 
 
-_engines: "weakref.WeakSet[Forking]" = weakref.WeakSet()
+class ForkWatch:
+    """Tells ``told`` of each fork, for as long as this object lives: ``told`` is to hold it.
+
+    Not ``told`` itself is what is kept weakly: an object of a compiled class can't be.
+    """
+
+    def __init__(self, told: Forking) -> None:
+        self.told = told
+        _watches.add(self)
 
 
-def watch_forks(engine: Forking) -> None:
-    """Tell ``engine`` of each fork, for as long as it lives."""
-    _engines.add(engine)
+_watches: weakref.WeakSet[ForkWatch] = weakref.WeakSet()
 
 
 def _before() -> None:
-    for engine in list(_engines):
-        engine.before_fork()
+    for watch in list(_watches):
+        watch.told.before_fork()
 
 
 def _in_child() -> None:
-    for engine in list(_engines):
-        engine.after_fork_in_child()
-    _engines.clear()
+    for watch in list(_watches):
+        watch.told.after_fork_in_child()
+    _watches.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+import platform
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from . import __version__
+from . import __version__, _wire
 from ._demo import run_demo
 from ._listener import raise_descriptor_limit
 from ._loading import LoadError, load_app, print_own
@@ -51,8 +52,15 @@ class _OneLine(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
+_BUILD = "pure Python" if _wire.__file__.endswith(".py") else "compiled"
+
+
 @click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="hangup")
+@click.version_option(
+    __version__,
+    prog_name="hangup",
+    message=f"%(prog)s, version %(version)s ({_BUILD}, Python {platform.python_version()})",
+)
 def main() -> None:
     """A threaded HTTP server that knows when its client hangs up."""
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from ._connection import Connection
 from ._ending import State
-from ._fork import PrivateSocket, watch_forks
+from ._fork import ForkWatch, PrivateSocket
 from ._handling import program_logs
 from ._http_door import HTTPDoor, take_over
 from ._steps import Steps
@@ -146,11 +146,11 @@ class _OnEngine(socketserver.TCPServer):
         program defines is called this often.
         """
         if self._needs_own_loop():
-            private = PrivateSocket(self.socket)
+            forks = None
             if not isinstance(self, _FORKING):  # whose children are the standard library's
-                watch_forks(private)
+                forks = ForkWatch(PrivateSocket(self.socket))
             super().serve_forever(poll_interval)
-            del private
+            del forks
             return
         self._is_shut_down.clear()
         self._end_steps()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ._callbacks import Callbacks
 from ._connection import Connection
 from ._exchange import Exchange
-from ._fork import end_process, watch_forks
+from ._fork import ForkWatch, end_process
 from ._handover import HAS_LOCK
 from ._pacer import Pacer
 from ._peer import ClientState, renew_lock
@@ -140,6 +140,7 @@ class Server:
             watch.share(self.watches)
         # A watch closes its listening sockets when it drains: each has descriptors of its own.
         self._duplicates: list[socket.socket] = []
+        self._fork_watch: ForkWatch | None = None
 
     def listen(self, sock: socket.socket, *, one_at_a_time: bool = False) -> None:
         """Accept connections from a bound, listening socket.  Before :meth:`start`.
@@ -157,7 +158,7 @@ class Server:
 
     def start(self) -> None:
         """Start the threads."""
-        watch_forks(self)
+        self._fork_watch = ForkWatch(self)
         self._pacer.start()
         self.workers.start()
 

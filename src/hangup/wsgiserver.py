@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, Self
 
-from ._fork import watch_forks
+from ._fork import ForkWatch
 from ._poller import Waker
 from ._tls import Certificate, ContextOf, check_context
 from .access_log import FORMATS, AccessLog
@@ -377,7 +377,7 @@ class _Signals:
         self._wakeup_fd = signal.set_wakeup_fd(self._server.signal_fd, warn_on_full_buffer=False)
         if self._server.can_reload and _RENEW is not None:
             self._renewing = signal.signal(_RENEW, lambda _signal, _frame: _renew(self._server))
-        watch_forks(self)
+        self._fork_watch = ForkWatch(self)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         for each in self._handlers:
@@ -396,7 +396,7 @@ class _Signals:
             signal.signal(_RENEW, self._renewing)
 
     def before_fork(self) -> None:
-        """Nothing: see :func:`hangup._fork.watch_forks`."""
+        """Nothing: see :class:`hangup._fork.ForkWatch`."""
 
     def after_fork_in_child(self) -> None:
         """What the program has set meanwhile stays."""
