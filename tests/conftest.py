@@ -52,7 +52,7 @@ pure = pytest.mark.skipif(COMPILED, reason="nothing can be put into the compiled
 
 @pytest.fixture
 def monkeypatch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """pytest's, but that it skips a test which would patch the compiled engine, where nobody heeds it."""
+    """pytest's, which skips a test that would patch the compiled engine: there nobody heeds it."""
     patch = monkeypatch.setattr
 
     def setattr_(target: Any, *args: Any, **options: Any) -> None:

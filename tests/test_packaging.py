@@ -6,8 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 from click.testing import CliRunner
-from conftest import COMPILED, is_compiled
 
+from conftest import COMPILED, is_compiled
 from hangup import _wire, cli
 
 ROOT = Path(__file__).parents[1]
