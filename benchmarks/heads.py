@@ -13,8 +13,8 @@ from collections.abc import Callable
 import httptools
 
 from hangup import Config
-from hangup._environ import environ_of
-from hangup._heads import Heads
+from hangup._http1.request_head import Heads
+from hangup.wsgi.environ import environ_of
 
 ROUNDS = 15
 DIFFERENT = 2000

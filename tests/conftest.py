@@ -22,10 +22,10 @@ from typing import Any, NamedTuple, Self
 import pytest
 
 import hangup
-import hangup.server
+import hangup._engine.engine
 from hangup import RequestRecord
-from hangup._callbacks import Callbacks
-from hangup._interrupt import refusal
+from hangup._disconnect.callbacks import Callbacks
+from hangup._disconnect.interrupt import refusal
 
 # A shell starts background jobs with SIGINT ignored; the programs that are tested would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -45,7 +45,7 @@ interrupts = pytest.mark.skipif(
 )
 
 #: Whether the engine is the compiled one (``make compiled``).
-COMPILED = not hangup.server.__file__.endswith(".py")
+COMPILED = not hangup._engine.engine.__file__.endswith(".py")
 #: What puts something of its own between the engine's parts: compiled, they call each other directly.
 pure = pytest.mark.skipif(COMPILED, reason="nothing can be put into the compiled engine")
 

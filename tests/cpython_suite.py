@@ -11,7 +11,7 @@ import io
 import sys
 import unittest
 
-from hangup.run import swap_classes
+from hangup._cli.run import swap_classes
 
 STRICT = "RFC 9112 §2.2, §3: a line that ends in bare LF, or has no version, is answered with 400"
 LOGGED_AT_THE_END = (

@@ -15,7 +15,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["hangup"]):
-    import hangup._heads  # noqa: F401
+    import hangup._http1.request_head  # noqa: F401
 
 import test_wire_fuzz as suite
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from conftest import PATIENCE, Certificates, Peer, ServingApp, until
-from hangup import Outcome, _sender
+from hangup import Outcome
+from hangup._connection import output as _sender
 from tls_support import TLSPeer
 
 BLOCKS = [b"block %02d\n" % number for number in range(40)]

@@ -12,7 +12,7 @@ import pytest
 
 import hangup
 from conftest import Certificates, Peer, Serving
-from hangup._cgi import CGIHTTPRequestHandler
+from hangup.httpserver.cgi import CGIHTTPRequestHandler
 
 pytestmark = [
     pytest.mark.skipif(CGIHTTPRequestHandler is None, reason="Python 3.15 has no CGI"),

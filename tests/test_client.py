@@ -15,10 +15,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 import hangup
 from conftest import PATIENCE, until
 from hangup import ClientDisconnected, ClientState, Departure
-from hangup._callbacks import Callbacks
-from hangup._interrupt import refusal
-from hangup._peer import Peer
-from hangup.client import Client
+from hangup._disconnect.callbacks import Callbacks
+from hangup._disconnect.client import Client
+from hangup._disconnect.interrupt import refusal
+from hangup._disconnect.peer import Peer
 
 ADDRESS = ("192.0.2.1", 1)
 
@@ -324,7 +324,7 @@ class Request:
 
 def in_request(client: Client, work: Callable[..., Any], *args: Any) -> Any:
     context = contextvars.copy_context()
-    context.run(hangup.client.set_current, Request(client))
+    context.run(hangup._disconnect.client.set_current, Request(client))
     return context.run(work, *args)
 
 

@@ -15,7 +15,7 @@ import pytest
 import hangup
 from conftest import BEFORE_HANDLER, PATIENCE, Peer, Serving, answer, until
 from hangup import ClientDisconnected, ClientState, Config, Departure, Outcome
-from hangup.client import Client
+from hangup._disconnect.client import Client
 from test_client_table import deafen
 from test_workers import until_silent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hangup
-import hangup.server
+import hangup._engine.engine
 from conftest import BEFORE_HANDLER, PATIENCE, Peer, Serving
 from hangup import ClientDisconnected, ClientState, Config
 
@@ -177,8 +177,8 @@ def observe(point: str, manner: str) -> dict[str, str]:
 def test_each_cell(monkeypatch: pytest.MonkeyPatch, point: str, manner: str, column: str) -> None:
     if manner == "vanishes" and sys.platform != "linux":
         pytest.skip("a peer can be made to vanish by a socket filter, which only Linux has")
-    monkeypatch.setattr(hangup.server, "_PROBE_INTERVAL", 1)
-    monkeypatch.setattr(hangup.server, "_PROBES", 1)
+    monkeypatch.setattr(hangup._engine.engine, "_PROBE_INTERVAL", 1)
+    monkeypatch.setattr(hangup._engine.engine, "_PROBES", 1)
     assert observe(point, manner)[column] == ROWS[point, manner][column]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import hangup
 from conftest import Serving, answer, until
-from hangup import _colors
-from hangup._colors import theme_for
+from hangup._logging import colors as _colors
+from hangup._logging.colors import theme_for
 
 
 @pytest.fixture

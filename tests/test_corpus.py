@@ -13,7 +13,7 @@ import pytest
 
 import hangup
 from conftest import Peer, answer
-from hangup._wire import Wire
+from hangup._http1.parser import Wire
 
 CORPUS = Path(__file__).parent / "corpus"
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|(.))")

@@ -16,9 +16,11 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Certificates, Peer, hand_over_always, pure, until
-from hangup import ClientState, Config, Outcome, Phase, _sender, _tls_connection
-from hangup._connection import Connection
-from hangup._poller import GONE, bytes_queued
+from hangup import ClientState, Config, Outcome, Phase
+from hangup._connection import output as _sender
+from hangup._connection import tls_connection as _tls_connection
+from hangup._connection.connection import Connection
+from hangup._system.poller import GONE, bytes_queued
 
 pytestmark = pure
 

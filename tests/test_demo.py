@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from hangup import _demo
-from hangup.cli import main
+from hangup._cli import demo as _demo
+from hangup._cli.main import main
 
 
 def run(*args: str, **environment: str) -> Any:

@@ -19,9 +19,9 @@ from flask import Flask, request
 import hangup
 from conftest import PATIENCE, Certificates, Peer
 from hangup import Config, Outcome, Phase
-from hangup._environ import environ_fields
-from hangup._input import GATHERED
-from hangup._tls_environ import _client
+from hangup.wsgi.environ import environ_fields
+from hangup.wsgi.input import GATHERED
+from hangup.wsgi.tls_environ import _client
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
 

@@ -10,7 +10,8 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Peer, ServingApp, answer, until
-from hangup import Config, Outcome, server
+from hangup import Config, Outcome
+from hangup._engine import engine as server
 
 LOOPS = 3
 

@@ -1,6 +1,7 @@
-"""The public names are these, and the modules import in one direction."""
+"""The public names are these, and imports go in one direction."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,126 +43,95 @@ def test_the_public_names() -> None:
         assert getattr(hangup, name).__doc__
 
 
-#: Each module may import those that stand before it.
-ORDER = [
+#: Each of these may import those that stand before it, also where it names a type.
+ORDER = (
     "_version",
     "exceptions",
     "config",
-    "_escape",
-    "_colors",
-    "_trouble",
-    "_threads",
-    "_line_writer",
-    "_logs",
+    "_http1",
     "records",
-    "access_log",
-    "_peer",
-    "_fork",
-    "_callbacks",
-    "_interrupt",
-    "client",
-    "cancelling",
-    "_remembered",
-    "_field_names",
-    "_request",
-    "_plain_heads",
-    "_heads",
-    "_chunks",
-    "_path_heads",
-    "_wire",
-    "_proxy_protocol",
-    "_plain_answer",
-    "_poller",
-    "_streams",
-    "_chunked_stream",
-    "_exchange",
-    "_sendfile",
-    "_sender",
-    "_receiver",
-    "_ending",
-    "_arrival",
-    "_remainder",
+    "_system",
+    "_logging",
+    "_disconnect",
     "_connection",
-    "_tls",
-    "_tls_connection",
-    "_tls_socket",
-    "_acceptor",
-    "_pacer",
-    "_listener",
-    "_watch",
-    "_backlog",
-    "_pressure",
-    "_handover",
-    "_lead",
-    "_workers",
-    "_serial_workers",
-    "server",
-    "_steps",
-    "_answer_heads",
-    "_input",
-    "_environ",
-    "_file_wrapper",
-    "_tls_environ",
-    "_answer",
+    "_engine",
     "wsgi",
-    "wsgiserver",
-    "_gunicorn_settings",
-    "_gunicorn_fields",
-    "_gunicorn_log",
-    "_gunicorn_door",
     "gunicorn",
-    "_handling",
-    "_lazy",
-    "_handler_heads",
-    "_responding",
-    "handler",
-    "_conditions",
-    "_file_window",
-    "_listing",
-    "files",
-    "_cgi",
-    "adapter",
-    "_http_door",
     "httpserver",
-    "https",
-    "_loading",
-    "_reload",
-    "_replacing",
-    "_swap",
-    "_children",
-    "_announcing",
-    "_http_command",
-    "run",
-    "_demo",
     "probe",
-    "cli",
-]
+    "_cli",
+)
+#: What stands in ``hangup`` for programs and Python, and not for the modules of hangup.
+OUTSIDE = {"__init__", "__main__"}
 
 
-def imports_of(path: Path) -> set[str]:
-    """The modules of hangup that a module imports when it runs; not those for type checkers."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in ast.walk(block)
-    }
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and id(node) not in typing_only:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found.update(str(name).partition(".")[0] for name in names)
-    return found & set(ORDER)
+def name_of(path: Path) -> str:
+    """A module's name below ``hangup``; a package's own file has the package's."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_imports_go_one_way() -> None:
-    for index, name in enumerate(ORDER):
-        path = SOURCE / f"{name}.py"
-        if path.exists():
-            assert imports_of(path) <= set(ORDER[:index]), name
-    modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
-    assert modules <= set(ORDER)
+def modules() -> dict[str, Path]:
+    found = {name_of(path): path for path in SOURCE.rglob("*.py")}
+    return {name: path for name, path in found.items() if "_child" not in name and name not in OUTSIDE}
+
+
+MODULES = modules()
+
+
+def imports_of(name: str) -> Iterator[str]:
+    """The modules of hangup that a module imports, those for type checkers and inside functions, too."""
+    path = MODULES[name]
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = package[: len(package) - (node.level - 1)]
+        target = ".".join([*base, *([node.module] if node.module else [])])
+        for alias in node.names:
+            full = f"{target}.{alias.name}".lstrip(".")
+            yield full if full in MODULES else target
+
+
+def test_packages_import_those_below_them_alone() -> None:
+    assert {name.partition(".")[0] for name in MODULES} == set(ORDER)
+    for name in MODULES:
+        package = name.partition(".")[0]
+        below = set(ORDER[: ORDER.index(package) + 1])
+        if package == "probe":
+            below = {"probe"}
+        # `from .. import __version__` names no module.
+        imported = {target.partition(".")[0] for target in imports_of(name)} - {""}
+        assert imported <= below, name
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    edges = {name: {one for one in imports_of(name) if one in MODULES} - {name} for name in MODULES}
+    finished: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in finished:
+            for target in sorted(edges[name]):
+                follow(target, (*way, name))
+            finished.add(name)
+
+    for name in MODULES:
+        follow(name, ())
+
+
+def test_each_entry_of_the_package_is_known() -> None:
+    entries = {path.name for path in SOURCE.iterdir()} - {"__pycache__"}
+    assert len(entries) <= 18
+    assert {entry.removesuffix(".py") for entry in entries} == {*ORDER, *OUTSIDE, "py.typed"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("_http1.")))
+def test_http1_does_no_io(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text())
+    imported = {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not imported & {"socket", "threading", "select", "os"}
 
 
 def test_the_probe_stands_alone() -> None:
@@ -172,24 +142,3 @@ def test_the_probe_stands_alone() -> None:
                 assert node.level == 1 or str(node.module).partition(".")[0] != "hangup", path
             elif isinstance(node, ast.Import):
                 assert not [alias for alias in node.names if alias.name.startswith("hangup")], path
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "_chunks",
-        "_remembered",
-        "_field_names",
-        "_request",
-        "_plain_heads",
-        "_heads",
-        "_proxy_protocol",
-        "_wire",
-    ],
-)
-def test_the_wire_does_no_io(name: str) -> None:
-    tree = ast.parse((SOURCE / f"{name}.py").read_text())
-    imported = {
-        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-    } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not imported & {"socket", "threading", "time", "select", "os"}

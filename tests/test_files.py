@@ -16,7 +16,7 @@ import pytest
 
 import hangup
 from conftest import Serving, answer
-from hangup import _sendfile
+from hangup._connection import sendfile as _sendfile
 
 DATA = bytes(range(256)) * 400  # 100 KiB
 SECRET = b"nobody outside may read this"

@@ -19,7 +19,9 @@ __all__ = ["start"]
 LOCKED = """
 import logging
 logging.basicConfig()
-from hangup import _exchange, _interrupt, _peer
+from hangup._connection import exchange as _exchange
+from hangup._disconnect import interrupt as _interrupt
+from hangup._disconnect import peer as _peer
 def OWN(client):
     engine = server.engine if hasattr(server, "engine") else server._engine
     with client.on_disconnect(print):
@@ -102,7 +104,7 @@ def OWN(client):
     child = os.fork()
     if not child:
         for one in gc.get_objects():
-            if type(one) is hangup._streams.ClientSocket: one.close()
+            if type(one) is hangup._connection.streams.ClientSocket: one.close()
         server.socket.close()
         os._exit(0)
     os.waitpid(child, 0)

@@ -18,8 +18,9 @@ from gunicorn.glogging import Logger
 import hangup
 from conftest import PATIENCE, Certificates, Peer, until
 from gunicorn_support import HANGUP
-from hangup._gunicorn_fields import FieldPolicy, mount, trusts
-from hangup._gunicorn_settings import (
+from hangup._http1.request_head import Heads
+from hangup.gunicorn.fields import FieldPolicy, mount, trusts
+from hangup.gunicorn.settings import (
     _BEFORE,
     HEARD,
     REFUSED,
@@ -28,8 +29,7 @@ from hangup._gunicorn_settings import (
     config_of,
     setting,
 )
-from hangup._heads import Heads
-from hangup.gunicorn import Worker
+from hangup.gunicorn.worker import Worker
 
 NAMES = {setting.name for setting in KNOWN_SETTINGS}
 PAGE = Path(__file__).parent.parent / "docs" / "gunicorn.md"
@@ -408,7 +408,7 @@ def test_statsd_counts_requests_and_errors(gunicorn: Any) -> None:
 
 
 def test_nobody_reads_an_access_log_that_is_not_set() -> None:
-    from hangup._gunicorn_log import access_sink
+    from hangup.gunicorn.log import access_sink
 
     log = Logger.__new__(Logger)
     log.cfg = configured()
@@ -429,7 +429,7 @@ def app(environ, start_response):
         return wrapper(open(__file__, "rb"))
     return [f"{wrapper.__module__}.{wrapper.__name__}".encode()]
 """
-    assert gunicorn(app=app).ready().get()[1] == "hangup._file_wrapper.FileWrapper"
+    assert gunicorn(app=app).ready().get()[1] == "hangup.wsgi.file_wrapper.FileWrapper"
     server = gunicorn("--no-sendfile", app=app).ready()
     assert server.get()[1] == "gunicorn.http.wsgi.FileWrapper"
     assert server.get("/file") == (200, app)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import hangup
 from conftest import Serving, ServingApp
 from hangup import BadRequest
-from hangup._plain_answer import plain_answer
+from hangup._http1.error_response import plain_answer
 
 EVIL = (
     "x\r\nSet-Cookie: evil=1\r\nContent-Length: 0\r\n\r\n"

@@ -151,7 +151,7 @@ def test_an_exception_is_answered_with_500_unless_the_answer_had_begun(
     serve: Any, base: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the head would leave before the exception is raised.
-    monkeypatch.setattr(hangup._sender.Sender, "send_held", lambda _connection: None)
+    monkeypatch.setattr(hangup._connection.output.Sender, "send_held", lambda _connection: None)
 
     class Handler(base):
         protocol_version = "HTTP/1.1"
@@ -203,7 +203,7 @@ def test_an_exception_is_answered_with_500_however_long_its_report_takes(serve: 
 
 
 def test_head_and_body_leave_in_one_send(serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hangup import _sender
+    from hangup._connection import output as _sender
 
     sends: list[int] = []
     send = _sender._send

@@ -8,8 +8,8 @@ import pytest
 
 import hangup
 from conftest import answer, descriptors, hand_over_always
-from hangup import _handover
-from hangup._handover import HAS_LOCK, QUICK, Handover, Reading, is_runnable, read_clocks
+from hangup._engine import handover as _handover
+from hangup._engine.handover import HAS_LOCK, QUICK, Handover, Reading, is_runnable, read_clocks
 
 pytestmark = pytest.mark.skipif(
     not HAS_LOCK, reason="without a lock, computing handlers run side by side"

@@ -13,8 +13,9 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Serving, answer, interrupts
-from hangup import ClientDisconnected, Departure, Outcome, _interrupt
-from hangup._callbacks import Callbacks
+from hangup import ClientDisconnected, Departure, Outcome
+from hangup._disconnect import interrupt as _interrupt
+from hangup._disconnect.callbacks import Callbacks
 from test_client import Deferred, Pair
 
 pytestmark = interrupts

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import PATIENCE
-from hangup import _interrupt
+from hangup._disconnect import interrupt as _interrupt
 from test_client import Pair
 
 #: Exceptions that are raised beside a ``with`` statement that does nothing else.

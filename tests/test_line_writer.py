@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from conftest import PATIENCE, until
-from hangup import _line_writer, _trouble
-from hangup._line_writer import LineWriter
-from hangup._trouble import Trouble, described
+from hangup._logging import line_writer as _line_writer
+from hangup._logging import repeated as _trouble
+from hangup._logging.line_writer import LineWriter
+from hangup._logging.repeated import Trouble, described
 
 
 class Pipe:
@@ -262,7 +263,7 @@ def test_ctrl_c_in_a_caller_that_writes_stops_nobody_else() -> None:
 
 FORKS = """
 import os, sys
-from hangup._line_writer import LineWriter
+from hangup._logging.line_writer import LineWriter
 writer = LineWriter(sys.stdout, "the log")
 writer._lock.acquire()  # As it is when another thread is in the middle of it.
 child = os.fork()

@@ -15,9 +15,9 @@ import pytest
 import hangup
 from conftest import BASES, PATIENCE, Certificates, Peer, Serving, ServingApp, answer, until
 from hangup import Config
-from hangup._ending import State
-from hangup._poller import bytes_queued
-from hangup._workers import Workers
+from hangup._connection.closing import State
+from hangup._engine.workers import Workers
+from hangup._system.poller import bytes_queued
 from tls_support import TLSPeer
 
 # As much as the kernel takes for a client that does not read yet, so that the server is done with it.

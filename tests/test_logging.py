@@ -21,8 +21,8 @@ import pytest
 import hangup
 from conftest import PATIENCE, Peer, until
 from hangup import Config
-from hangup._logs import ErrorFormatter, protect
-from hangup.access_log import as_json, common
+from hangup._logging.access_log import as_json, common
+from hangup._logging.loggers import ErrorFormatter, protect
 
 CONSOLE = '"handlers": {"c": {"class": "logging.StreamHandler"}}'
 ROOT = '"root": {"handlers": ["c"], "level": "INFO"}'
@@ -424,7 +424,7 @@ def listens(path: Path) -> bool:
 def test_a_stderr_that_nobody_reads_stops_nobody(program: Any, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     (tmp_path / "program.py").write_text(
-        "import os, sys\nfrom hangup.cli import main\n"
+        "import os, sys\nfrom hangup._cli.main import main\n"
         "os.write(2, b'x' * 60000)\n"
         "sys.argv = ['hangup', 'serve', '--unix', 'sock', 'a:app']\nmain()\n"
     )
@@ -666,7 +666,7 @@ def test_a_sink_that_fails_is_said_once_and_without_the_record(
     assert said.getMessage().startswith("a sink failed: RuntimeError: <RequestRecord ")
     assert "SECRET" not in caplog.text
     assert not said.exc_info
-    monkeypatch.setattr("hangup._trouble.INTERVAL", 0.0)
+    monkeypatch.setattr("hangup._logging.repeated.INTERVAL", 0.0)
     serving.get("/")
     serving.wait_for_records(6)
     assert caplog.messages[1:] == ["a sink works again; 5 records are lost"]

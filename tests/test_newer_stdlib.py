@@ -20,9 +20,9 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Certificates
-from hangup._http_command import _parser
-from hangup._swap import _OF_HTTP_SERVER
-from hangup.adapter import adapt
+from hangup._cli.http_command import _parser
+from hangup._cli.swap import _OF_HTTP_SERVER
+from hangup.httpserver.stock_handler import adapt
 
 #: What Python 3.15 has.
 NAMES = {
@@ -188,4 +188,4 @@ def test_older_pythons_have_the_newer_names(tmp_path: Any) -> None:
     program = "from http.server import *; print(HTTPSServer.__module__, ThreadingHTTPSServer.__module__)"
     run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=PATIENCE)
     result = run([sys.executable, "-m", "hangup", "run", "-c", program])
-    assert result.stdout == "hangup.https hangup.https\n", result.stderr
+    assert result.stdout == "hangup.httpserver.https hangup.httpserver.https\n", result.stderr

@@ -8,7 +8,8 @@ from types import ModuleType
 from click.testing import CliRunner
 
 from conftest import COMPILED, is_compiled
-from hangup import _wire, cli
+from hangup._cli import main as cli
+from hangup._http1 import parser as _wire
 
 ROOT = Path(__file__).parents[1]
 

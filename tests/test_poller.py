@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from conftest import PATIENCE
-from hangup import _poller
-from hangup._poller import EOF, GONE, READABLE, EpollPoller, PollPoller
+from hangup._system import poller as _poller
+from hangup._system.poller import EOF, GONE, READABLE, EpollPoller, PollPoller
 
 
 @pytest.fixture(params=[EpollPoller, PollPoller])

@@ -10,7 +10,7 @@ import pytest
 import hangup
 from conftest import BASES, PATIENCE, Certificates, Peer, ServingApp, answer, until
 from hangup import Config, Departure, Outcome, Phase
-from hangup import _pressure as pressure
+from hangup._engine import pressure
 from program_support import Program
 from tls_support import TLSPeer
 
@@ -22,7 +22,7 @@ PIECE = bytes(65536)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pressure, "_INTERVAL", 0.02)
     monkeypatch.setattr(pressure, "_OBSERVED", 0.2)
-    monkeypatch.setattr(hangup._receiver, "_LOOK", 0.02)
+    monkeypatch.setattr(hangup._connection.input, "_LOOK", 0.02)
 
 
 class Stage:

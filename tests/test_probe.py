@@ -323,7 +323,7 @@ def test_the_help_shows_how_it_is_used() -> None:
 
 
 def test_without_rich_it_says_what_to_install(running: Any) -> None:
-    code = "import sys; sys.modules['rich'] = None; from hangup.cli import main; main()"
+    code = "import sys; sys.modules['rich'] = None; from hangup._cli.main import main; main()"
     command = [sys.executable, "-c", code, "probe", running("none").url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2

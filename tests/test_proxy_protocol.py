@@ -7,8 +7,8 @@ import pytest
 
 from conftest import Peer
 from hangup import BadRequest, Config
-from hangup._heads import Heads
-from hangup._proxy_protocol import MODES, ProxiedWire, ProxyHeader, parse_proxy_header
+from hangup._http1.proxy_protocol import MODES, ProxiedWire, ProxyHeader, parse_proxy_header
+from hangup._http1.request_head import Heads
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 V4 = bytes([192, 0, 2, 7, 198, 51, 100, 1]) + struct.pack("!HH", 1234, 443)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hangup import Outcome, Phase, RequestRecord
-from hangup.access_log import access_logger, common, log_access
+from hangup._logging.access_log import access_logger, common, log_access
 
 
 def record(**changes: Any) -> RequestRecord:

@@ -14,7 +14,7 @@ import pytest
 import hangup
 from conftest import BASES, PATIENCE, Peer, answer, pure, until
 from hangup import Outcome
-from hangup._connection import Connection
+from hangup._connection.connection import Connection
 
 
 class Answers(hangup.BaseHTTPRequestHandler):

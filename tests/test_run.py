@@ -20,7 +20,7 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Certificates, Peer
-from hangup.run import swap_classes
+from hangup._cli.run import swap_classes
 
 #: Each program says on which port it listens, and of whose classes its server is.
 TELL = """
@@ -105,7 +105,7 @@ def start(tmp_path: Any) -> Iterator[Callable[..., Program]]:
 def test_a_program_gets_its_arguments_and_hangups_classes(start: Any) -> None:
     program = start(HELLO + TELL + FOREVER, "one", "--two", "-h")
     assert program.get() == "one --two -h"
-    assert "hangup.httpserver" in program.classes
+    assert "hangup.httpserver.server" in program.classes
     with Peer(("127.0.0.1", program.port)) as peer:
         peer.get("/").rst()
     assert program.get() == "one --two -h"
@@ -117,7 +117,7 @@ def test_a_program_gets_its_arguments_and_hangups_classes(start: Any) -> None:
 
 def test_xmlrpc(start: Any) -> None:
     program = start(XMLRPC + TELL + IN_A_THREAD)
-    assert "hangup.httpserver" in program.classes
+    assert "hangup.httpserver.server" in program.classes
     with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{program.port}") as proxy:
         assert [proxy.pow(2, n) for n in range(5)] == [1, 2, 4, 8, 16]
         with pytest.raises(xmlrpc.client.Fault):
@@ -127,7 +127,7 @@ def test_xmlrpc(start: Any) -> None:
 
 def test_wsgiref(start: Any) -> None:
     program = start(WSGIREF + TELL + IN_A_THREAD)
-    assert "hangup.httpserver" in program.classes
+    assert "hangup.httpserver.server" in program.classes
     assert program.get("/x?y=z").startswith("Hello world!")
     with Peer(("127.0.0.1", program.port)) as peer:
         peer.get("/").rst()
@@ -138,7 +138,7 @@ def test_wsgiref(start: Any) -> None:
 def test_prometheus_client(start: Any) -> None:
     pytest.importorskip("prometheus_client")
     program = start(PROMETHEUS + TELL + "thread.join()\n")
-    assert "hangup.httpserver" in program.classes
+    assert "hangup.httpserver.server" in program.classes
     for _ in range(3):
         assert "departures_total 3.0" in program.get("/metrics")
     assert "Traceback" not in program.stop()
@@ -350,10 +350,10 @@ def test_in_this_process(
 
     from click.testing import CliRunner
 
-    import hangup.run
-    from hangup.cli import main
+    import hangup._cli.run
+    from hangup._cli.main import main
 
-    request.addfinalizer(hangup.run.uninstall)
+    request.addfinalizer(hangup._cli.run.uninstall)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     for name in ("HTTPServer", "ThreadingHTTPServer", "BaseHTTPRequestHandler"):
         monkeypatch.setattr(http.server, name, getattr(http.server, name))
@@ -363,7 +363,7 @@ def test_in_this_process(
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     for source, status in [
-        ("import http.server as h\nassert h.HTTPServer.__module__ == 'hangup.httpserver'", 0),
+        ("import http.server as h\nassert h.HTTPServer.__module__ == 'hangup.httpserver.server'", 0),
         ("1 / 0", 1),
         ("raise KeyboardInterrupt", 130),
         ("raise SystemExit(3)", 3),
@@ -438,7 +438,7 @@ def test_a_package_is_imported_on_hangup_and_shows_its_own_fault(tmp_path: Any) 
     (package / "module.py").write_text("from . import HTTPServer; print(HTTPServer.__module__)")
     command = [sys.executable, "-m", "hangup", "run", "-m", "package.module"]
     options: Any = {"capture_output": True, "text": True, "cwd": tmp_path, "timeout": PATIENCE}
-    assert subprocess.run(command, **options).stdout == "hangup.httpserver\n"
+    assert subprocess.run(command, **options).stdout == "hangup.httpserver.server\n"
     (package / "__init__.py").write_text("import missing_here")
     result = subprocess.run(command, **options)
     assert result.returncode == 1
@@ -616,18 +616,18 @@ def test_children_by_the_same_interpreter_are_on_hangup_and_nothing_else_knows(t
     plain = [sys.executable, "-c", "import sys; print('sitecustomize' in sys.modules)"]
     customized = subprocess.run(plain, capture_output=True, text=True, env=environment).stdout.strip()
     assert result.stdout.splitlines() == [
-        *(f"{name} hangup.httpserver None None [] {customized}" for name in ours[:7]),
-        f"path hangup.httpserver elsewhere None [] {customized}",
-        *(f"{name} hangup.httpserver None None [] {customized}" for name in ours[7:]),
+        *(f"{name} hangup.httpserver.server None None [] {customized}" for name in ours[:7]),
+        f"path hangup.httpserver.server elsewhere None [] {customized}",
+        *(f"{name} hangup.httpserver.server None None [] {customized}" for name in ours[7:]),
         f"-I http.server None None [] {customized}",
         f"-E http.server None None [] {customized}",
-        f"-Wignore hangup.httpserver None None [] {customized}",
+        f"-Wignore hangup.httpserver.server None None [] {customized}",
         "-BS http.server None None [] False",
-        f"-I hangup.httpserver None None [] {customized}",
-        "fork hangup.httpserver", "spawn hangup.httpserver", "forkserver hangup.httpserver",
+        f"-I hangup.httpserver.server None None [] {customized}",
+        *(f"{kind} hangup.httpserver.server" for kind in ("fork", "spawn", "forkserver")),
         "sh PYTHONPATH= HANGUP_RUN=",
         "None None",
-        f"exec hangup.httpserver None None [] {customized}",
+        f"exec hangup.httpserver.server None None [] {customized}",
     ], result.stderr  # fmt: skip
 
 
@@ -643,7 +643,7 @@ def test_a_child_has_the_sitecustomize_of_its_environment(tmp_path: Any) -> None
         capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
-    assert result.stdout == f"hangup.httpserver {tmp_path / 'sitecustomize.py'}\n", result.stderr
+    assert result.stdout == f"hangup.httpserver.server {tmp_path / 'sitecustomize.py'}\n", result.stderr
 
 
 def test_another_python_finds_nothing_of_it(tmp_path: Any) -> None:
@@ -677,7 +677,7 @@ if os.environ.get("CHILD") != "yes":
 
 def test_a_reloaders_child_is_the_one_that_serves(start: Any) -> None:
     program = start(RELOADER + HELLO + TELL + FOREVER, "hello")
-    assert "hangup.httpserver" in program.classes
+    assert "hangup.httpserver.server" in program.classes
     assert program.get() == "hello"
     program.process.send_signal(signal.SIGINT)
     child = int(
@@ -690,7 +690,7 @@ def test_a_reloaders_child_is_the_one_that_serves(start: Any) -> None:
     )  # type: ignore[index]
     os.kill(child, signal.SIGINT)
     log = program.process.communicate(timeout=PATIENCE)[1]
-    assert log.count("serves hangup.httpserver.ThreadingHTTPServer on 127.0.0.1:") == 1
+    assert log.count("serves hangup.httpserver.server.ThreadingHTTPServer on 127.0.0.1:") == 1
 
 
 # -- what is said
@@ -756,7 +756,7 @@ SAID = {
     "a socket": [f"does not serve what __main__ listens with, {NONE_OF_OURS}"],
     "no http": [
         f"does not serve socketserver.ThreadingTCPServer {NO_HTTP}",
-        f"does not serve hangup.httpserver.TCPServer {NO_HTTP}",
+        f"does not serve hangup.httpserver.server.TCPServer {NO_HTTP}",
     ],
     "escaped": ["does not serve __main__.Mine on ADDRESS: the class is not derived from hangup's"],
     "own loop": ["serves __main__.Mine on ADDRESS, in the standard library's own loop"],
@@ -785,15 +785,18 @@ def test_installing_and_announcing_in_this_process(request: pytest.FixtureReques
     import socket
     import socketserver
 
-    import hangup.run
+    import hangup._cli.run
 
-    request.addfinalizer(hangup.run.uninstall)
+    request.addfinalizer(hangup._cli.run.uninstall)
     popen, execute, listen = subprocess.Popen.__init__, os.execve, socket.socket.listen
     stock = http.server.HTTPServer
     for _ in range(2):
-        hangup.run.install()
+        hangup._cli.run.install()
     assert http.server.HTTPServer is hangup.HTTPServer
-    assert subprocess.check_output([sys.executable, "-c", CHILD.format("x")]) == b"x hangup.httpserver\n"
+    assert (
+        subprocess.check_output([sys.executable, "-c", CHILD.format("x")])
+        == b"x hangup.httpserver.server\n"
+    )
     with pytest.raises(TypeError):
         subprocess.Popen(nonsense=True)  # type: ignore[call-overload]
     assert os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1]) == 0
@@ -805,11 +808,11 @@ def test_installing_and_announcing_in_this_process(request: pytest.FixtureReques
     with socket.create_server(("127.0.0.1", 0)):
         pass
     for _ in range(2):
-        hangup.run.uninstall()
+        hangup._cli.run.uninstall()
     assert (subprocess.Popen.__init__, os.execve, socket.socket.listen) == (popen, execute, listen)
     assert http.server.HTTPServer is stock
     assert issubclass(socketserver.ThreadingTCPServer, stock.__bases__[0])
     said = capfd.readouterr().err
-    assert re.search("serves hangup.httpserver.HTTPServer on 127.0.0.1:", said)
+    assert re.search("serves hangup.httpserver.server.HTTPServer on 127.0.0.1:", said)
     assert re.search("does not serve http.server.HTTPServer on 127.0.0.1:", said)
     assert re.search("does not serve what .* listens with, on 127.0.0.1:", said)

@@ -338,7 +338,7 @@ def test_a_file_that_changes_ends_where_the_response_says(
     serve_app: Any, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     path = plain(tmp_path / "file")
-    begin = hangup._answer.Answer._begin
+    begin = hangup.wsgi.response.Answer._begin
 
     def begin_and_change(answer: Any, *args: Any) -> None:
         begin(answer, *args)
@@ -348,7 +348,7 @@ def test_a_file_that_changes_ends_where_the_response_says(
         else:
             os.truncate(path, 100_000)
 
-    monkeypatch.setattr(hangup._answer.Answer, "_begin", begin_and_change)
+    monkeypatch.setattr(hangup.wsgi.response.Answer, "_begin", begin_and_change)
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hangup._streams import AnswerStream, RequestStream
+from hangup._connection.streams import AnswerStream, RequestStream
 
 
 def stream_of(pieces: list[bytes]) -> RequestStream:

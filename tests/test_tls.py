@@ -16,7 +16,7 @@ import pytest
 import hangup
 from conftest import PATIENCE, Certificates, Peer, until
 from hangup import Outcome
-from hangup._ending import State
+from hangup._connection.closing import State
 from tls_support import (
     ANY,
     BIG,

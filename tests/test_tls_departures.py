@@ -10,8 +10,8 @@ import pytest
 import hangup
 from conftest import PATIENCE, Certificates, Peer, descriptors, until
 from hangup import ClientDisconnected, ClientState, Departure, Outcome, Phase
-from hangup._ending import State
-from hangup._tls_connection import TLSConnection
+from hangup._connection.closing import State
+from hangup._connection.tls_connection import TLSConnection
 from tls_support import ANY, BIG, MANNERS, TLS_1_2, Door, TLSPeer, opener
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from hangup import BadRequest, Config
-from hangup._plain_answer import plain_answer
-from hangup._request import CHUNKED
-from hangup._wire import Wire
+from hangup._http1.error_response import plain_answer
+from hangup._http1.parser import Wire
+from hangup._http1.request import CHUNKED
 
 HOST = b"Host: example.org\r\n"
 

@@ -31,10 +31,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hangup import BadRequest, Config
-from hangup._environ import environ_fields
-from hangup._heads import Heads
-from hangup._request import CHUNKED
-from hangup._wire import Wire
+from hangup._http1.parser import Wire
+from hangup._http1.request import CHUNKED
+from hangup._http1.request_head import Heads
+from hangup.wsgi.environ import environ_fields
 from test_corpus import MALFORMED, WELL_FORMED
 from test_wire import BAD, GOOD
 

@@ -11,8 +11,8 @@ import pytest
 import hangup
 from conftest import PATIENCE, Peer, Serving, answer, until
 from hangup import ClientDisconnected, Config, Outcome, Phase, RequestRecord
-from hangup._backlog import HALF_CLOSE_GRACE
-from hangup._poller import fin_after_data
+from hangup._engine.request_queue import HALF_CLOSE_GRACE
+from hangup._system.poller import fin_after_data
 
 
 class Gate:
@@ -377,7 +377,7 @@ def test_when_no_thread_can_be_had_requests_are_served_all_the_same(
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("hangup._workers.threading.Thread", NoThread)
+    monkeypatch.setattr("hangup._engine.workers.threading.Thread", NoThread)
     workers._handover.keeps_lead = False  # The leader would give the lead away.
     workers._handover._computed = 1.0
     assert serving.get("/quick") == (200, b"ok")

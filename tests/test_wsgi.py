@@ -90,7 +90,7 @@ def test_environ_is_a_dict_with_all_that_pep_3333_names(serve_app: Any) -> None:
     assert environ["wsgi.run_once"] is False
     assert environ["wsgi.input_terminated"] is True
     assert environ["wsgi.input"].read() == b""
-    assert environ["wsgi.file_wrapper"] is hangup.wsgi.FileWrapper
+    assert environ["wsgi.file_wrapper"] is hangup.wsgi.adapter.FileWrapper
     assert isinstance(environ["hangup.client"], hangup.Client)
     assert environ["waitress.client_disconnected"]() is False
 
@@ -913,7 +913,7 @@ def test_a_client_that_nobody_asked_may_be_asked_after_its_request(serve_app: An
     kept: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:
-        kept.append((environ["hangup.client"], hangup.client._current.get()))
+        kept.append((environ["hangup.client"], hangup._disconnect.client._current.get()))
         return returns(b"ok")(environ, start_response)
 
     serving = serve_app(app)

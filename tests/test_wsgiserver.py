@@ -21,8 +21,8 @@ import pytest
 import hangup
 from conftest import PATIENCE, Peer, until
 from hangup import Config, ConfigError, WSGIServer
-from hangup._loading import LoadError, load_app
-from hangup.wsgiserver import bind
+from hangup._cli.loading import LoadError, load_app
+from hangup.wsgi.server import bind
 
 APP = """
 import threading, sys

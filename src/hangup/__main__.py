@@ -1,6 +1,6 @@
 """``python -m hangup``."""
 
-from .cli import main
+from ._cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="python -m hangup")

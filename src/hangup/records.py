@@ -8,7 +8,7 @@ import enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from ._request import Request
+    from ._http1.request import Request
 
 __all__ = ["CLIENT_CLOSED_REQUEST", "Outcome", "Phase", "RequestRecord"]
 

@@ -1,0 +1,199 @@
+"""A listening socket: when connections are accepted, and when that has to wait.
+
+There is room for a connection if fewer than ``max_connections`` are open, and if the system has a
+descriptor to give.  Where there is none, idle connections make room, those first that have been idle for
+longest.  If that does not help, accepting pauses, until a connection closes; the kernel's backlog keeps
+those that come meanwhile.
+"""
+
+import errno
+import logging
+import math
+import socket
+import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._connection.loop import Loop
+
+if sys.platform != "win32":
+    import resource
+
+if TYPE_CHECKING:
+    from .._connection.connection import Connection
+    from .._system.poller import InertPoller, Poller
+
+__all__ = ["ACCEPT_AT_ONCE", "Accept", "Listener", "raise_descriptor_limit", "room"]
+
+_log = logging.getLogger("hangup")
+
+# Connections that are accepted in one go, at the most. Where nothing else is ready it is one, so that a
+# quiet server makes no call in vain, and doubles for as long as the listener is ready again within
+# ACCEPT_BUSY seconds. Where other connections are, whose requests are served before the next look, who
+# has just connected must not wait for one turn of theirs each.
+ACCEPT_AT_ONCE = 128
+ACCEPT_BUSY = 0.0005
+# Seconds that accepting pauses at the most, when there is no room or the system has no descriptor or
+# memory left to give; a connection that closes ends the pause sooner. And between two warnings of it.
+ACCEPT_PAUSE = 0.1
+ACCEPT_WARNING = 10.0
+# Descriptors that are left to the program: an eighth, and so many at least.
+SPARE_SHARE = 8
+SPARE = 32
+
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+#: Takes one connection from a listening socket; returns None if it is not wanted. Raises OSError.
+Accept = Callable[[Loop], "Connection | None"]
+
+
+class Accepting(Protocol):
+    """What a listener knows of its event loop: what has room for connections, and takes them."""
+
+    most: int
+    opened: int
+    gone: int
+    draining: bool
+    is_crowded: bool
+    poller: "Poller | InertPoller"
+    paused: "set[Listener]"
+    on_full: Callable[[], None]
+
+    def add(self, connection: "Connection") -> None: ...
+
+    def take_in(self, connection: "Connection") -> None: ...
+
+    def make_room(self) -> bool: ...
+
+    def expect(self, deadline: float) -> None: ...
+
+    def least_connected(self) -> Any: ...
+
+
+class Listener:
+    """A listening socket, and how to take connections from it.  The watching thread's alone."""
+
+    def __init__(
+        self, sock: socket.socket, accept: Accept, watch: Accepting, most: int = ACCEPT_AT_ONCE
+    ) -> None:
+        self.sock = sock
+        self.deadline = math.inf
+        self._accept = accept
+        self._watch = watch
+        self._at_once = 1
+        self._looked_at = 0.0
+        self._warned_at = -math.inf
+        self._suspended = False
+        self._most = most
+        #: Whether a connection is one for the server; set before the threads start.
+        self.wanted: Callable[[Connection], bool] = lambda _connection: True
+        #: How many connections had gone when it paused.
+        self.gone_before = 0
+
+    def on_ready(self, _flags: int) -> bool:
+        """Accept what has come."""
+        now = monotonic()
+        busy = now - self._looked_at < ACCEPT_BUSY
+        self._looked_at = now
+        if self._watch.is_crowded:
+            self._at_once = self._most
+        else:
+            self._at_once = min(self._at_once * 2, self._most) if busy else 1
+        self.accept(self._at_once)
+        return False
+
+    def accept(self, most: int) -> bool:
+        """Accept connections, for as long as there are some, and room for them.
+
+        Returns whether ``most`` were accepted.
+        """
+        watch = self._watch
+        for number in range(most):
+            gone = watch.gone
+            if watch.opened - gone >= watch.most and not watch.draining:
+                if number:
+                    return False  # There may be none any more: nobody need go for it.
+                if not watch.make_room():
+                    self._pause(f"{watch.most} connections are open, and none is idle", gone)
+                    return False
+            taker = watch.least_connected()
+            try:
+                connection = self._accept(taker)
+            except BlockingIOError:
+                self._at_once = 1
+                return False
+            except OSError as error:
+                if error.errno in _EXHAUSTED and not (watch.make_room() and watch.gone > gone):
+                    self._pause(error, gone)
+                # Anything else befell that one connection, before it was accepted.
+                return False
+            if connection is None:
+                continue
+            if not self.wanted(connection):
+                connection.close()
+            elif taker is watch:
+                watch.add(connection)
+            else:
+                taker.take_in(connection)
+        return True
+
+    def _pause(self, why: object, gone: int) -> None:
+        """The kernel's backlog keeps the rest, until a connection closes or a descriptor may be free."""
+        now = monotonic()
+        if now - self._warned_at > ACCEPT_WARNING:
+            self._warned_at = now
+            _log.warning("accepting pauses: %s", why)
+        self._watch.poller.remove(self.sock)
+        self.deadline = now + ACCEPT_PAUSE
+        self.gone_before = gone
+        self._watch.paused.add(self)
+        self._watch.expect(self.deadline)
+        self._watch.on_full()
+
+    def on_deadline(self) -> bool:
+        """The pause is over."""
+        self.deadline = math.inf
+        self._watch.paused.discard(self)
+        if not self._suspended:
+            self._watch.poller.add_listener(self.sock)
+        return False
+
+    def suspend(self) -> None:
+        """Leave what comes to the kernel's backlog."""
+        self._suspended = True
+        if self not in self._watch.paused:
+            self._watch.poller.remove(self.sock)
+
+    def resume(self) -> None:
+        """Accept again."""
+        if not self._suspended:
+            return
+        self._suspended = False
+        if self not in self._watch.paused:
+            self._watch.poller.add_listener(self.sock)
+            self.accept(self._most)
+
+
+def raise_descriptor_limit() -> None:
+    """Have as many descriptors as this process may, and so as many connections.
+
+    The soft limit of 1,024 is there for programs that use select(2); Go's runtime lifts it likewise.
+    """
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            except (OSError, ValueError) as error:  # pragma: no cover - macOS has a limit besides
+                _log.debug("the limit of descriptors stays at %s: %s", soft, error)
+
+
+def room() -> int:
+    """How many connections the limit of descriptors allows (RLIMIT_NOFILE), with some to spare."""
+    if sys.platform == "win32":  # pragma: no cover
+        return sys.maxsize
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, limit - max(SPARE, limit // SPARE_SHARE))

@@ -1,0 +1,1 @@
+"""HTTP/1.1 without I/O: request heads and bodies, response heads, the PROXY protocol."""

@@ -1,0 +1,1 @@
+"""Loggers, lines that block nobody, the access log."""

@@ -1,0 +1,5 @@
+"""gunicorn's worker class: ``gunicorn -k hangup.gunicorn.Worker``."""
+
+from .worker import Worker
+
+__all__ = ["Worker"]
