@@ -340,7 +340,7 @@ class Serving(Recording):
 
     def connections(self) -> int:
         watch = self.engine.watch
-        return len(watch._entries) - 1 - len(watch._listeners)
+        return len(watch._entries) - 1 - len(watch.listeners)
 
     def stop(self) -> None:
         self.server.shutdown()

@@ -210,7 +210,7 @@ def test_in_a_sink(serve_app: Any, caplog: pytest.LogCaptureFixture, error: Any,
         if raising:
             raise error
 
-    watch.sinks = (sink, serving._note)
+    watch.sinks.sinks = (sink, serving._note)
     with serving.connect() as peer:
         for _ in range(4):
             # A sink is no part of the response, nor of the connection.

@@ -18,8 +18,10 @@ import hangup
 from conftest import PATIENCE, Certificates, Peer, hand_over_always, pure, until
 from hangup import ClientState, Config, Outcome, Phase
 from hangup._connection import output as _sender
-from hangup._connection import tls_connection as _tls_connection
+from hangup._connection import tls_transport as _tls_transport
+from hangup._connection import transport as _transport
 from hangup._connection.connection import Connection
+from hangup._connection.transport import Transport
 from hangup._system.poller import GONE, bytes_queued
 
 pytestmark = pure
@@ -58,7 +60,8 @@ def intercept(monkeypatch: pytest.MonkeyPatch, moment: Moment) -> None:
         end(connection, **options)
 
     monkeypatch.setattr(_sender, "_send", sending)
-    monkeypatch.setattr(_tls_connection, "_send", sending)
+    monkeypatch.setattr(_transport, "_send", sending)
+    monkeypatch.setattr(_tls_transport, "_send", sending)
     monkeypatch.setattr(Connection, "end_exchange", ending)
 
 
@@ -280,7 +283,7 @@ def test_over_tls_too(
     peer.sock = context.wrap_socket(peer.sock, server_hostname="localhost")
 
     def read_and_reset(connection: Any) -> None:
-        if connection.exchange is None or not connection.established:
+        if connection.exchange is None or not connection.transport.established:
             return
         data = b""
         while not ends(data):
@@ -304,11 +307,11 @@ def test_the_record_of_who_closed_waits_for_no_deadline(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both sides have closed before the connection is the event loop's: nobody tells of that again."""
-    shut = Connection._shut_socket
+    shut = Transport.shut
 
-    def shutting(connection: Any, how: int) -> None:
-        shut(connection, how)
-        until(lambda: connection.pending & GONE, "the event loop has seen both FINs")
+    def shutting(transport: Any, how: int, **options: bool) -> None:
+        shut(transport, how, **options)
+        until(lambda: transport.link.pending & GONE, "the event loop has seen both FINs")
 
     def close(connection: Any) -> None:
         assert peer.read_until(b"END")
@@ -321,7 +324,7 @@ def test_the_record_of_who_closed_waits_for_no_deadline(
     hand_over_always(serving.engine.workers)
     peer = serving.connect()
     intercept(monkeypatch, Moment("before the request ends", ends, close))
-    monkeypatch.setattr(Connection, "_shut_socket", shutting)
+    monkeypatch.setattr(Transport, "shut", shutting)
     peer.get("/")
     record = serving.record()
     assert (record.status, record.outcome) == (200, Outcome.ANSWERED)
@@ -371,13 +374,14 @@ def test_a_half_closed_client_is_no_499_in_a_log_of_ones_own(serve: Any, base: A
     serving = serve(Handler)
     engine = serving.engine
     gate = threading.Event()
-    accept = engine.watch._listeners[0]._accept
+    (listener,) = engine.watch.listeners._all
+    accept = listener._accept
 
     def slowly(watch: Any) -> Any:
         gate.wait(PATIENCE)  # Its request and its FIN are there together.
         return accept(watch)
 
-    engine.watch._listeners[0]._accept = slowly
+    listener._accept = slowly
     with serving.connect() as peer:
         peer.get("/").half_close()
         gate.set()

@@ -1,6 +1,9 @@
 """The public names are these, and imports go in one direction."""
 
 import ast
+import http.server
+import importlib
+import socketserver
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +126,42 @@ def test_each_entry_of_the_package_is_known() -> None:
     entries = {path.name for path in SOURCE.iterdir()} - {"__pycache__"}
     assert len(entries) <= 18
     assert {entry.removesuffix(".py") for entry in entries} == {*ORDER, *OUTSIDE, "py.typed"}
+
+
+#: Classes that ``http.server`` has from Python 3.14 on, and had until 3.14.
+NEWER = ("HTTPSServer", "ThreadingHTTPSServer", "CGIHTTPRequestHandler")
+
+
+def own_classes() -> Iterator[type]:
+    for name in MODULES:
+        module = importlib.import_module(f"hangup.{name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                yield value
+
+
+def floors(cls: type) -> int:
+    """How many classes of ours a class stands on.
+
+    Protocols are none, nor are others' classes, nor those that have a class of the standard library's
+    for a pattern: their order is that library's.
+    """
+    if not cls.__module__.startswith("hangup.") or getattr(cls, "_is_protocol", False):
+        return -1
+    patterned = hasattr(http.server, cls.__name__) or hasattr(socketserver, cls.__name__)
+    below = max(-1, *map(floors, cls.__bases__))
+    return max(0, below) if patterned or cls.__name__ in NEWER else 1 + below
+
+
+def test_no_class_is_long_and_none_stands_on_a_tower() -> None:
+    assert {cls: floors(cls) for cls in own_classes() if floors(cls) > 2} == {}
+    long = {
+        node.name: lines
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and (lines := (node.end_lineno or 0) - node.lineno + 1) >= 400
+    }
+    assert long == {}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("_http1.")))

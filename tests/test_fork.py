@@ -285,7 +285,7 @@ def test_forks_outside_of_a_handler(start: Any, front: str, way: str) -> None:
         assert is_alive(living)
 
 
-@pytest.mark.parametrize("moment", ["not watch.draining", "watch._listeners"])
+@pytest.mark.parametrize("moment", ["not watch.draining", "watch.listeners"])
 @pytest.mark.parametrize("front", ["wsgi", "own"])
 def test_a_fork_while_the_server_drains(start: Any, front: str, moment: str) -> None:
     more = """

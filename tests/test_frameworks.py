@@ -133,7 +133,7 @@ def test_no_framework_prints_a_traceback_for_who_disconnects_in_an_upload(
     if body is LONG:
         assert begun.acquire(timeout=PATIENCE)
     else:
-        until(lambda: any(c.body_is_coming for c in watched(serving)), "its body is coming")
+        until(lambda: any(c.arrival.coming for c in watched(serving)), "its body is coming")
     getattr(peer, leave)()
     record = serving.record()
     assert (record.outcome, record.status) == (Outcome.LEFT, 499)
@@ -164,7 +164,7 @@ def test_what_else_an_application_reports_is_printed(serve_app: Any, capfd: Any)
 
 def watched(serving: Any) -> list[Any]:
     entries = serving.server.engine.watch._entries
-    return [entry for entry in list(entries.values()) if hasattr(entry, "body_is_coming")]
+    return [entry for entry in list(entries.values()) if hasattr(entry, "arrival")]
 
 
 def reading_flask() -> Any:

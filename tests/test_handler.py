@@ -151,7 +151,7 @@ def test_an_exception_is_answered_with_500_unless_the_answer_had_begun(
     serve: Any, base: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the head would leave before the exception is raised.
-    monkeypatch.setattr(hangup._connection.output.Sender, "send_held", lambda _connection: None)
+    monkeypatch.setattr(hangup._connection.output.Output, "send_held", lambda _connection: None)
 
     class Handler(base):
         protocol_version = "HTTP/1.1"

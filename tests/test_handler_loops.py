@@ -106,7 +106,7 @@ def test_a_client_that_leaves_ends_the_loop_and_what_was_answered_stays_answered
         connection = serving.the_connection()
         if begun:
             peer.send(begun)
-            until(lambda: connection.wire.buffer == begun, "it has been received")
+            until(lambda: connection.input.wire.buffer == begun, "it has been received")
         getattr(peer, way)()
     has_ended(serving)
     assert cls.requests == ["GET /0"]

@@ -5,6 +5,7 @@ application's heap again and again.
 """
 
 import gc
+import ssl
 from typing import Any
 
 import pytest
@@ -57,3 +58,45 @@ def test_requests_that_differ_leave_no_objects_behind(door: str, serve: Any, ser
             assert len(gc.get_objects()) < FEW  # since the freeze
         finally:
             gc.unfreeze()
+
+
+@pytest.mark.parametrize("door", ["wsgi", "handler"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_connections_that_close_leave_nothing_to_the_collector(
+    door: str, tls: bool, serve: Any, serve_app: Any, certificate: Any
+) -> None:
+    """A connection and its parts refer to each other, and let go of that when it closes."""
+    files = certificate.ecdsa
+    options = {"certfile": files.cert, "keyfile": files.key} if tls else {}
+    if door == "wsgi":
+        serving = serve_app(app, **options)
+    else:
+        serving = serve(
+            Handler, hangup.ThreadingHTTPSServer if tls else hangup.ThreadingHTTPServer, **options
+        )
+    address = serving.server.address if door == "wsgi" else serving.address
+    context = ssl.create_default_context(cafile=files.cert)
+
+    def ask_once(number: int) -> None:
+        with Peer(address) as peer:
+            if tls:
+                peer.sock = context.wrap_socket(peer.sock, server_hostname="localhost")
+            peer.get(f"/{number}", "Cookie: a", "Connection: close").response()
+            assert peer.sock.recv(1) == b""
+
+    ask_once(0)
+    serving.wait_for_records(1)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(1, 20):
+            ask_once(number)
+        serving.wait_for_records(20)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kinds = {type(one).__name__ for one in gc.garbage if type(one).__module__.startswith("hangup")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert kinds <= {"Exchange"}

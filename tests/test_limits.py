@@ -153,7 +153,7 @@ def test_a_connection_whose_client_has_just_sent_something_is_not_closed_for_roo
     watch = engine_of(serving).watch
     for peer in peers:
         peer.send(b"G")
-    until(lambda: all(c.wire.buffer for c in connections(serving)), "a head begins to come")
+    until(lambda: all(c.input.wire.buffer for c in connections(serving)), "a head begins to come")
     assert not watch.make_room()
     for peer in peers:
         peer.send(b"ET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -228,7 +228,10 @@ def slow_bodies(serving: Any, count: int, fields: bytes = b"Content-Length: 5") 
 def test_many_slow_bodies_never_hold_all_threads(start: Any, fields: bytes) -> None:
     serving = start(max_threads=4)
     peers = slow_bodies(serving, 20, fields)
-    until(lambda: sum(c.body_is_coming for c in connections(serving)) == 20, "the event loop has them")
+    until(
+        lambda: sum(c.arrival.coming is not None for c in connections(serving)) == 20,
+        "the event loop has them",
+    )
     with serving.connect() as normal:
         assert normal.get("/").response()[1] == b"ok"
         assert normal.send(post(2) + b"hi").response()[1] == b"hi"
@@ -258,7 +261,7 @@ def test_who_leaves_in_a_body_that_comes_first_is_told_of_and_no_handler_runs(
     serving = start(max_threads=1)
     with serving.connect() as peer:
         peer.send(post(5) + b"he")
-        until(lambda: any(c.body_is_coming for c in connections(serving)), "its body comes first")
+        until(lambda: any(c.arrival.coming for c in connections(serving)), "its body comes first")
         getattr(peer, manner)()
         record = serving.record()
     assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
@@ -281,7 +284,7 @@ def test_what_is_malformed_in_a_body_that_comes_first_is_refused_by_its_name(sta
     serving = start(max_threads=1)
     with serving.connect() as peer:
         peer.send(b"POST /here HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
-        until(lambda: any(c.body_is_coming for c in connections(serving)), "its body comes first")
+        until(lambda: any(c.arrival.coming for c in connections(serving)), "its body comes first")
         peer.send(b"lo!\r\n")
         assert peer.response()[0].status == 400
         assert peer.read_to_end() == b""

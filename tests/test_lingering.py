@@ -15,7 +15,7 @@ import pytest
 import hangup
 from conftest import BASES, PATIENCE, Certificates, Peer, Serving, ServingApp, answer, until
 from hangup import Config
-from hangup._connection.closing import State
+from hangup._connection.state import State
 from hangup._engine.workers import Workers
 from hangup._system.poller import bytes_queued
 from tls_support import TLSPeer

@@ -41,7 +41,7 @@ def test_all_that_have_connected_are_accepted_before_others_requests_are_served(
         assert len(found) == 2 + waiting
     finally:
         for connection in found:
-            connection.close()
+            connection.closing.close()
         engine.close(wait=False)
         for client in clients:
             client.close()

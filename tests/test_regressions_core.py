@@ -14,7 +14,9 @@ import pytest
 import hangup
 from conftest import BASES, PATIENCE, Peer, answer, pure, until
 from hangup import Outcome
+from hangup._connection.arrival import Arrival
 from hangup._connection.connection import Connection
+from hangup._connection.waiting import stop_waiting
 
 
 class Answers(hangup.BaseHTTPRequestHandler):
@@ -35,7 +37,7 @@ def test_room_is_made_while_other_threads_close_connections(serve: Any) -> None:
     serving = serve(Answers)
     watch = serving.engine.watch
 
-    class Neighbour(Connection):
+    class Neighbour(Arrival):
         """Another connection comes or goes while this one is looked at."""
 
         __slots__ = ()
@@ -51,7 +53,7 @@ def test_room_is_made_while_other_threads_close_connections(serve: Any) -> None:
             opened.enter_context(serving.connect()).get("/").response()
         until(lambda: len(entries(watch)) == 3, "all are watched")
         for connection in entries(watch):
-            connection.__class__ = Neighbour
+            connection.arrival.__class__ = Neighbour
         try:
             assert watch.make_room()
         finally:
@@ -151,7 +153,10 @@ def test_whoever_ends_a_threads_wait_ends_no_request_that_has_come_by_then(serve
             peer.send(head + b"a" * 65536)
             connection = serving.the_connection()
             until(lambda: connection.exchange is not None and connection.exchange.started_at, "started")
-            getattr(connection, who)()
+            if who == "evict":
+                connection.evict()
+            else:
+                stop_waiting(connection, connection.transport)
         finally:
             KeepsThread.may_read.set()
         peer.send(b"a" * (70000 - 65536))

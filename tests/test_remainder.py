@@ -10,7 +10,7 @@ import pytest
 
 from conftest import PATIENCE, Peer, ServingApp, until
 from hangup import Config, Departure, Outcome, Phase
-from hangup._connection.closing import State
+from hangup._connection.state import State
 
 # More than the kernel takes for a client that does not read.
 SIZE = 12_000_000

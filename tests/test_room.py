@@ -42,7 +42,7 @@ def fill(serving: ServingApp, kind: str, count: int) -> list[Peer]:
 def test_who_keeps_all_connections_makes_room_for_others(
     serve_app: Any, stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(hangup._engine.event_loop, "SLOW_REQUEST", 0.05)
+    monkeypatch.setattr(hangup._engine.room, "SLOW_REQUEST", 0.05)
     big = [bytes(10_000_000)]
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
@@ -81,7 +81,7 @@ def test_handshakes_make_room_for_others(serve_app: Any, certificate: Certificat
 def test_whoever_has_sent_least_makes_room_first(
     serve_app: Any, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hangup._engine.event_loop, "SLOW_REQUEST", 0.0)
+    monkeypatch.setattr(hangup._engine.room, "SLOW_REQUEST", 0.0)
     serving = serve_app(stage.app, config=Config(max_connections=3))
     peers = [serving.connect() for _ in range(3)]
     for peer, text in zip(peers, (b"GET /", b"GET /long", b"G"), strict=True):

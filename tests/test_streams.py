@@ -70,6 +70,7 @@ class Sink:
         self.sent = b""
         self.flushed = 0
         self.hung_up = False
+        self.output = self.closing = self
 
     def send(self, data: Any) -> None:
         self.sent += data

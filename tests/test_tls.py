@@ -16,7 +16,7 @@ import pytest
 import hangup
 from conftest import PATIENCE, Certificates, Peer, until
 from hangup import Outcome
-from hangup._connection.closing import State
+from hangup._connection.state import State
 from tls_support import (
     ANY,
     BIG,
@@ -256,9 +256,9 @@ def test_what_is_pipelined_behind_a_slow_handler_is_not_forgotten_however_much_i
         opened.stage.begun()
         (connection,) = until(opened.connections, "it is watched")
         for portion in portions:
-            before = len(connection._plain)
+            before = len(connection.transport.read_ahead)
             peer.send(request * portion)
-            full = lambda: len(connection._plain) > before or before >= 65536  # noqa: B023, E731
+            full = lambda: len(connection.transport.read_ahead) > before or before >= 65536  # noqa: B023, E731
             until(full, "the watch has looked at it")
         opened.stage.proceed.release()
         for _ in range(1 + sum(portions)):
@@ -285,7 +285,7 @@ def test_a_watch_that_has_read_ahead_as_far_as_it_may_is_at_rest(
 
         monkeypatch.setattr(opened.engine.watch.poller, "wait", counting)
         peer.send(GET * 10_000)
-        until(lambda: len(connection._plain) >= 65536, "it has read ahead")
+        until(lambda: len(connection.transport.read_ahead) >= 65536, "it has read ahead")
         with opened.connect() as other:
             assert other.get("/").response()[1] == b"ok"
         assert len(polled) < 100

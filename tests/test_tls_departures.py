@@ -10,8 +10,9 @@ import pytest
 import hangup
 from conftest import PATIENCE, Certificates, Peer, descriptors, until
 from hangup import ClientDisconnected, ClientState, Departure, Outcome, Phase
-from hangup._connection.closing import State
-from hangup._connection.tls_connection import TLSConnection
+from hangup._connection.connection import Connection
+from hangup._connection.state import State
+from hangup._connection.tls_transport import TLSTransport
 from tls_support import ANY, BIG, MANNERS, TLS_1_2, Door, TLSPeer, opener
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -102,9 +103,9 @@ def test_leaving_with_the_last_word_while_a_step_is_taken_is_noticed(
     """Its FIN is told of together with bytes, once; whoever reads the bytes must look behind them."""
     opened = door(handshake_timeout=60.0)
     parking, park = threading.Semaphore(0), threading.Semaphore(0)
-    really_park = TLSConnection._park
+    really_park = Connection.park
 
-    def slowly(self: TLSConnection, deadline: float) -> float | None:
+    def slowly(self: Connection, deadline: float) -> float | None:
         if not gated.is_set():
             gated.set()
             parking.release()
@@ -112,7 +113,7 @@ def test_leaving_with_the_last_word_while_a_step_is_taken_is_noticed(
         return really_park(self, deadline)
 
     gated = threading.Event()
-    monkeypatch.setattr(TLSConnection, "_park", slowly)
+    monkeypatch.setattr(Connection, "park", slowly)
     with opened.connect(shake=False) as peer:
         flight = peer.sock.last_flight()
         assert parking.acquire(timeout=PATIENCE)
@@ -522,16 +523,16 @@ def test_bytes_that_come_while_the_watch_is_about_to_look_ahead_are_not_lost(
     opened = door()
     at_it, look = threading.Semaphore(0), threading.Semaphore(0)
     gated = threading.Event()
-    look_ahead = TLSConnection._look_ahead
+    look_ahead = TLSTransport.look_ahead
 
-    def slowly(self: TLSConnection) -> bool:
+    def slowly(self: TLSTransport) -> bool:
         if gated.is_set():
             gated.clear()
             at_it.release()
             assert look.acquire(timeout=PATIENCE)
         return look_ahead(self)
 
-    monkeypatch.setattr(TLSConnection, "_look_ahead", slowly)
+    monkeypatch.setattr(TLSTransport, "look_ahead", slowly)
     with opened.connect() as peer:
         peer.get("/held")
         opened.stage.begun()

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from .._engine.listener import raise_descriptor_limit
+from .._engine.room import raise_descriptor_limit
 from .._http1 import parser
 from .._logging.access_log import FORMATS, claim
 from .._logging.loggers import log_errors_to

@@ -1,109 +1,179 @@
-"""One connection: what is read from it, what is sent, who owns it, and how it ends.
+"""One connection: who owns it, and its life from request to request.
 
 Ownership
-    A connection has one owner at a time, which alone reads, sends and changes it.  While it is
-    ``IDLE`` or ``LINGERING`` that is the thread that keeps the watch; while it is ``HANDLED``, the
-    thread that handles its request.  It changes hands at two points: the watch finds a request and
-    marks it ``HANDLED``, and the handling thread parks it (:meth:`Connection.rest`).
+    A connection has one owner at a time, which alone reads, sends and changes it: ``state`` has who, in
+    which state, and every change of hands.  It changes hands at two points: the event loop finds a
+    request and marks it ``HANDLED``, and the handling thread parks it (:meth:`Connection.rest`).
 
 What others may touch
-    While it is ``HANDLED`` the watching thread goes on seeing its events.  It marks them
-    (``pending``), under ``watch.lock``, and tells the client's state; the owner looks at the mark,
-    under the same lock, when it parks.  So no event is lost in between.
+    While it is ``HANDLED`` the event loop goes on seeing its events.  It marks them (``pending``), under
+    ``watch.lock``, and tells the client's state; the owner looks at the mark, under the same lock, when
+    it parks.  So no event is lost in between.
+
+Parts
+    ``transport`` passes bytes, as they are or over TLS; ``input`` and ``output`` are the two halves;
+    ``arrival`` finds requests; ``delivery`` has the records that wait; ``closing`` has the ways in which
+    it ends.  What few connections need is made when they need it: a ``handshake``, a ``sending`` (of a
+    response that is read slowly), and a lingering close.
 """
 
-import select
 import socket
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._disconnect.peer import ClientState, Departure
-from .._http1.error_response import plain_answer
-from .._http1.parser import Wire
-from .._system.poller import EOF, GONE, READABLE, bytes_queued
+from .._system.poller import EOF, GONE, READABLE
 from ..exceptions import ClientDisconnected
-from ..records import Outcome
-from .closing import MUCH, State, has_begun
-from .exchange import Exchange
-from .input import HEAD_SIZE
+from .arrival import Arrival, has_begun
+from .closing import Closing
+from .delivery import Delivery
+from .events import flags_now, has_parked_meanwhile, note_events
+from .handshake import Handshake
+from .input import HEAD_SIZE, Input
+from .link import DONTWAIT, Link
 from .loop import Loop
-from .output import DONTWAIT
-from .remainder import Remainder
+from .output import Output
+from .sending import Sending, send_remainder
+from .state import State
 from .streams import ClientSocket
+from .tls_transport import TLSTransport
+from .transport import Transport
+from .waiting import wait_for_request
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
+    from .._http1.parser import Wire
     from .._http1.request import Request
 
 __all__ = ["Connection"]
 
 _recv = socket.socket.recv
 
+# Bytes of a response that a client has soon, whatever comes: its connection is closed without a look at
+# what the kernel has of it.
+MUCH = 16384
+
 # Enum members by global names, for their cost: see exchange.py.
 _IDLE, _HANDLED = State.IDLE, State.HANDLED
 _OPEN = ClientState.OPEN
 
 
-class Connection(Remainder):
-    """One client's connection.  See this module's text for who may call what, and when."""
+class Connection(Link):
+    """One client's connection.  See this module's text for who may call what, and when.
+
+    ``context`` is for one over TLS.
+    """
 
     __slots__ = (
         "_direct",
         "_last_head",
         "address",
         "answer",
+        "arrival",
+        "closing",
+        "delivery",
         "handler",
+        "handshake",
         "idle_timeout",
+        "input",
+        "one_thread",
+        "output",
         "repeated",
         "repeated_environ",
+        "sending",
+        "transport",
     )
 
-    def __init__(self, sock: ClientSocket, address: Any, watch: Loop, *, raw: bool = False) -> None:
-        super().__init__(sock, address, watch, raw=raw)
+    def __init__(
+        self,
+        sock: ClientSocket,
+        address: Any,
+        watch: Loop,
+        context: "ssl.SSLContext | None" = None,
+        *,
+        raw: bool = False,
+    ) -> None:
+        super().__init__(sock, address, watch)
         sock.connection = self
         self.address = address
-        # May the watch read requests from the socket by the shortest way?
-        self._direct = not raw
+        self.delivery = Delivery(self)
+        over_tls = None if context is None else TLSTransport(self, context)
+        self.transport = over_tls or Transport(self)
+        self.output = Output(self, self.transport)
+        self.input = Input(self, self.transport, self.output, raw=raw)
+        self.arrival = Arrival(self, self.input)
+        self.closing = Closing(self, self.input, self.output, self.arrival, self.delivery)
+        self.handshake: Handshake | None = None
+        if over_tls is not None:
+            self.handshake = Handshake(self, over_tls, self.delivery, self.closing, self.park)
+        self.sending: Sending | None = None
+        # May the event loop read requests from the socket by the shortest way?
+        self._direct = not raw and context is None
         # The last head that was a plain one.
         self._last_head = b""
-        #: The request in it, if it was the last but one, too, and what a front door has made of that.
+        #: The request in it, if it was the last but one, too, and what a front end has made of that.
         self.repeated: Request | None = None
         self.repeated_environ: dict[str, Any] | None = None
-        #: Whatever the front door keeps for this connection between requests.
+        #: Whatever the front end keeps for this connection between requests.
         self.handler: Any = None
-        #: Answers the request at hand and ends its exchange, without a detour through the door.
+        #: Answers the request at hand and ends its exchange, without a detour through the front end.
         self.answer: Callable[[], None] | None = None
         #: How long it may be idle, in seconds.
         self.idle_timeout = self.config.keep_alive_timeout
+        #: Does one thread of the engine's run all of its requests, and wait for each? Whoever accepts it
+        #: says so.
+        self.one_thread = False
+        watch.note_opened()
 
-    def read_through(self, wire: Wire) -> None:
+    def read_through(self, wire: "Wire") -> None:
         """Read what the client sends by this wire, which knows more than HTTP; before any has come."""
-        self.wire = wire
+        self.input.wire = wire
         self._direct = False
 
-    # -- the watching thread
+    def after_fork(self) -> None:
+        """In a forked child whose handler's connection this is: other threads' locks are nobody's."""
+        self.output.after_fork()
+        self.transport.after_fork()
+
+    def detach(self) -> None:
+        """The connection has closed.
+
+        What its parts have in its place from now on says so.  Else they and it would refer to each other
+        until the garbage collector comes: for each connection some ten objects.
+        """
+        closed = Link(self.sock, self.address, self.watch)
+        closed.peer = self.peer
+        closed.state = State.CLOSED
+        closed.keep_open = False
+        self.transport.link = self.output.link = self.input.link = closed
+        self.arrival.link = self.delivery.link = self.closing.link = closed
+        self.handshake = self.sending = self.closing.lingering = None
+
+    # -- events, in the event loop's thread
 
     def on_ready(self, flags: int) -> bool:
         """The poller saw something; True if a request is now at hand and awaits its thread."""
         if self.state is not _IDLE:
             if self.state is State.ENDING:
-                self.state = State.HANDLED
+                self.state = _HANDLED
                 return True
             if self.state is State.SENDING:
-                return self._send_on(flags) and self._go_on()
+                return self._on_room(flags)
             if not self._on_ready_while_owned(flags):
                 return False
-        wire = self.wire
+        if self.handshake is not None:
+            return self.handshake.on_ready(flags)
+        wire = self.input.wire
         received = wire.buffer
-        self._drained = False
+        self.drained = False
         if flags != READABLE:
             if self._leaves_while_idle(flags):
                 return False
         elif not received and wire.body_ended and self._direct and self._read_head():
             return True
-        if self.advance():
+        if self.arrival.advance():
             return True
         self._wait_for_more(begun=has_begun(received))
         return False
@@ -118,7 +188,7 @@ class Connection(Remainder):
         except BlockingIOError:
             return False
         except OSError:
-            self._left(Departure.RESET)
+            self.left(Departure.RESET)
             return False
         if data == self._last_head:
             # Programs that poll say the same again and again. What was parsed stays from the second time
@@ -132,36 +202,39 @@ class Connection(Remainder):
             self.repeated = self.repeated_environ = None
         if request is None:
             if data:
-                self._take_in(data, HEAD_SIZE)
+                self.input.take_in(data, HEAD_SIZE)
             return False
-        self._drained = True
+        self.drained = True
         if self.watch.rearm is not None:
             self.watch.rearm(self.sock)
-        return self.begin_with_body(request) if request.length else self._begin(request)
+        return self.arrival.begin_with_body(request) if request.length else self.arrival.begin(request)
 
-    def _go_on(self) -> bool:
-        """The watch has sent the end of an answer; True if a request is at hand behind it."""
-        self.state = _HANDLED  # by the watch itself
-        self._drained = False  # Events for bytes that came meanwhile were taken for those of room.
+    def _on_room(self, flags: int) -> bool:
+        """There may be room for the end of a response; True if a request is at hand behind it."""
+        sending = self.sending
+        assert sending is not None
+        goes_on = sending.on_ready(flags)
+        if goes_on is None:
+            return False
+        self.sending = None
+        if not goes_on:
+            self.closing.retire()
+            return False
+        self.state = _HANDLED  # by the event loop itself
+        self.drained = False  # Events for bytes that came meanwhile were taken for those of room.
         return self.rest()
 
     def _wait_for_more(self, *, begun: bool) -> None:
         """No request is at hand. ``begun`` says whether one had begun to come before."""
         if self.peer.state is not _OPEN:
-            self._end_unanswered()
+            self.closing.end_unanswered()
         elif not self.keep_open:
-            self.state = _HANDLED  # by the watch itself
-            self.finish()
-        elif self._coming is not None or (not begun and has_begun(self.wire.buffer)):
-            self.deadline = self._patience()
+            self.state = _HANDLED  # by the event loop itself
+            self.closing.finish()
+        elif self.arrival.coming is not None or (not begun and has_begun(self.input.wire.buffer)):
+            self.deadline = self.arrival.patience()
             if self.deadline < self.watch.next_sweep:
                 self.watch.expect(self.deadline)
-
-    def _patience(self) -> float:
-        """Until when a request that has begun to come must have come further."""
-        if self._coming is not None:
-            return self.body_deadline()
-        return monotonic() + self.config.head_timeout
 
     def _leaves_while_idle(self, flags: int) -> bool:
         """FIN or worse came; True if that is the end.
@@ -170,286 +243,142 @@ class Connection(Remainder):
         its sending side alone.  One that came before a reset is not started, but told of.
         """
         if flags & GONE:
-            self._left(self._error() or Departure.RESET)
-            if self.advance():
-                self.tell_unstarted()
-                self.retire()
+            self.left(self.error() or Departure.RESET)
+            if self.arrival.advance():
+                self.delivery.tell_unstarted()
+                self.closing.retire()
             else:
-                self._end_unanswered()
+                self.closing.end_unanswered()
             return True
         if flags & EOF:
             # A short read says that the buffer is drained, not that no FIN lies behind it.
-            self._left(Departure.FIN)
+            self.left(Departure.FIN)
         return False
 
     def _on_ready_while_owned(self, flags: int) -> bool:
         """An event for a connection that is not idle; True if it has just become so."""
         if self.blocking:
-            flags &= self._flags_now()
+            flags &= flags_now(self)
         exchange = None
         with self.watch.lock:
             state = self.state
             if state is State.HANDLED:
                 self.pending |= flags | READABLE
-                exchange = self._note_events(flags)
+                exchange = note_events(self, flags)
         if exchange is not None:
             exchange.tell_client(self.peer)
         if state is State.LINGERING:
-            if not self._linger(flags):
-                self.retire()
-            elif not self._drained:
+            lingering = self.closing.lingering
+            assert lingering is not None
+            if not lingering.on_ready(flags):
+                self.closing.retire()
+            elif not self.drained:
                 self.watch.look_at(self)  # when others have had their turn
-        elif state is State.HANDLED and self.peer.state is not ClientState.OPEN:
-            self.watch.on_left(self)
-        return state is State.IDLE
-
-    def _note_events(self, flags: int) -> "Exchange | None":
-        """What events say of the client; returns the request whose client is to be told."""
-        how = self._error() if flags & GONE else None
-        if how is None and flags & GONE and self.exchange is not None and self._is_reset_for_sure():
-            how = Departure.RESET
-        if how is not None:
-            return self._note_left(how)
-        if flags & (EOF | GONE):
-            # No error is there when both sides have closed in peace, or a handler has taken it.
-            return self._note_left(Departure.FIN)
-        return None
-
-    def _is_reset_for_sure(self) -> bool:
-        """Of a connection that is hung up, and has no error: whether it was reset.
-
-        close() on a unix socket hangs up both ways at once, and there is no RST to tell of it.  Over TCP
-        both sides may have closed in peace; but if this one has not, another thread has met the error,
-        and is about to say so.
-        """
-        return self._is_unix() or not self.fin_sent
-
-    def _flags_now(self) -> int:
-        """What the socket says this moment.
-
-        A blocking connection is registered by its own thread, so that an event which was told before
-        may have been another connection's, under the same number.
-        """
-        poll = select.poll()
-        try:
-            poll.register(self.sock, EOF)
-        except ValueError:
-            return 0  # It has been closed.
-        return READABLE | sum(flags for _, flags in poll.poll(0))
-
-    def make_way(self) -> None:
-        """There is no room for connections, and nobody works for this one: close it."""
-        if self.state is State.LINGERING:
-            self._settle(Outcome.ANSWERED)
-            self.retire()
-        elif self._unfinished() is None:
-            self.retire()
-        else:
-            self._end_idle()
+        elif state is State.HANDLED:
+            if self.peer.state is not _OPEN:
+                self.watch.on_left(self)
+            if flags & READABLE and self.transport.look_ahead():
+                return has_parked_meanwhile(self)
+        return state is _IDLE
 
     def on_deadline(self) -> bool:
         """Called when :attr:`deadline` has passed; True if a request is at hand all the same."""
         if self.state is State.SENDING:
-            if self._is_deaf():
-                self._left(Departure.WRITE_TIMEOUT)
-                self._give_up()
+            sending = self.sending
+            if sending is not None and sending.is_deaf():
+                self.left(Departure.WRITE_TIMEOUT)
+                self._give_up(sending)
         elif self.state is State.LINGERING:
-            self.on_linger_deadline()
-        elif self.state is State.IDLE:
+            lingering = self.closing.lingering
+            if lingering is not None and not lingering.on_deadline():
+                self.closing.retire()
+        elif self.state is _IDLE:
             return self._on_idle_deadline()
         return False
 
     def _on_idle_deadline(self) -> bool:
-        if self.has_news():
+        if self.transport.has_news():
             # It came in time, and nobody has looked: the process was stopped, or the machine asleep.
             due = self.deadline
             if self.on_ready(READABLE):
                 return True
             if self.state is not _IDLE or self.deadline > due:
                 return False
-        self._end_idle()
+        self.closing.end_idle()
         return False
 
-    def _end_idle(self) -> None:
-        exchange = self._unfinished()
-        if exchange is None:
-            self.close_gently()
+    # -- an end that the event loop makes
+
+    def _give_up(self, sending: Sending) -> None:
+        self.sending = None
+        sending.give_up()
+        self.closing.retire()
+
+    def evict(self) -> None:
+        """Its client is too slow, and others wait.  The event loop's."""
+        sending = self.sending
+        if sending is None or self.state is not State.SENDING:
+            self.input.evict()
         else:
-            # RFC 9110 §15.5.9, as far as the socket takes it; the watch does not wait.
-            self._answer_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
+            self.left(Departure.WRITE_TIMEOUT)
+            self._give_up(sending)
 
-    def close_gently(self) -> None:
-        """Close an idle connection; what its client has yet to read of the last response goes out."""
-        if bytes_queued(self.sock):
-            self.state = _HANDLED  # by the watch itself
-            self.finish()
-        else:
-            self.retire()
-
-    def turn_away(self) -> None:
-        """503 (RFC 9110 §15.6.4) for the request at hand, by the watch: too many wait already."""
-        exchange, self.exchange = self.exchange, None
-        assert exchange is not None  # What has none waits, however many do.
-        self._answer_at_once(exchange, Outcome.REFUSED, 503, "Service Unavailable", "Retry-After: 1")
-
-    def _answer_at_once(
-        self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
-    ) -> None:
-        self._send_at_once(exchange, outcome, status, reason, *fields)
-        self.state = State.HANDLED
-        self.finish()
-
-    def _send_at_once(
-        self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
-    ) -> None:
-        head, body = plain_answer(status, reason, *fields)
-        exchange.status, exchange.reason = status, reason
-        exchange.head_out = len(head)
-        try:
-            exchange.out = self._send_now(head if exchange.is_for_head else head + body)
-        except OSError:
-            pass  # It does not listen.
-        self._tell(exchange, outcome)
+    # -- requests, in the handling thread
 
     def prepare(self) -> bool:
-        """What a worker has to do for a connection without a request: here, to close it.
+        """What a worker has to do for a connection without a request: a step, or to close it.
 
         Returns whether a request is at hand now.
         """
-        self.close()
+        if self.handshake is None:
+            self.closing.close()
+        else:
+            self.handshake.take_steps()
         return False
-
-    def _end_unanswered(self) -> None:
-        """Close an idle connection, whose client has left."""
-        self._tell_of_unfinished()
-        self.retire()
-
-    # -- requests
 
     def wait_for_next_request(self) -> bool:
-        """Block until a request is at hand; False if the client left, or was idle for too long.
-
-        For a connection that one thread keeps (:attr:`blocking`, :attr:`one_thread`), and for a handler
-        with a loop of its own.
-        """
-        self.give_back_stream()
-        deadline = monotonic() + self.idle_timeout
-        begun = False
-        watch = self.watch
-        if watch.forked:
-            return False  # The next request is the parent's.
-        watch.waiting[self] = None  # Before the look at `draining`, see Watch.drain.
-        try:
-            while True:
-                # Before the look, not after it: a request may have come, and a FIN behind it.
-                had_left = self.peer.state is not ClientState.OPEN
-                self._drained = False
-                if self.advance():
-                    return True
-                if had_left or not self.keep_open or watch.draining:
-                    break
-                if not begun and has_begun(self.wire.buffer):
-                    begun, deadline = True, monotonic() + self.config.head_timeout
-                left = max(0.0, deadline - monotonic())
-                open_still = self.peer.state is ClientState.OPEN
-                if open_still and not self._wait_readable(left):
-                    self._time_out()
-                    break
-        finally:
-            with watch.lock:
-                del watch.waiting[self]
-        if self.peer.state is not ClientState.OPEN:
-            self._tell_of_unfinished()
-        return False
-
-    def _time_out(self) -> None:
-        """408 for a request that has begun to come, and did not come whole in time."""
-        exchange = self._unfinished()
-        if exchange is not None:
-            self.keep_open = False
-            self._send_at_once(exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
-
-    def cut_off(self) -> None:
-        """The server waits for this request no longer.  Any thread.
-
-        Its handler is told as of a disconnect.
-        """
-        self._left(Departure.SHUTDOWN)
-        try:
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # for a thread that waits on it
-        except OSError:
-            pass  # It is closed already.
-
-    def stop_waiting(self) -> None:
-        """Have a thread that is in :meth:`wait_for_next_request` return, unless a request comes.
-
-        Any thread.  With ``watch.lock``, as the thread may be done with waiting just now, and this would
-        end what it reads next.
-        """
-        with self.watch.lock:
-            if self not in self.watch.waiting or self.has_news():
-                return
-            try:
-                # Only its waiting side: what it has sent is not touched.
-                socket.socket.shutdown(self.sock, socket.SHUT_RD)
-            except OSError:
-                pass  # It is closed already.
+        """Block until a request is at hand; False if the client left, or was idle for too long."""
+        self.input.give_back_stream()
+        return wait_for_request(self.arrival, self.delivery, self.transport, self.idle_timeout)
 
     def end_exchange(self, *, keep_open: bool, whole: bool = False) -> None:
         """The handler has answered: tell of it, once.
 
         ``whole`` says that the front end has handed all of the response over, as far as it can tell.
 
-        What that means for a client that has disconnected is :meth:`Ending.is_delivered`'s to say.  One
-        that has sent FIN may be reading still, or may be long gone.  That is known when it has
-        acknowledged the response or refused it, so its record waits until then (:meth:`finish`).
+        What that means for a client that has disconnected is :class:`Delivery`'s to say.
         """
         self.keep_open = keep_open
-        if self._holding:
+        output = self.output
+        if output.holds_back:
             try:
-                self.flush()
+                output.flush()
             except ClientDisconnected:
                 pass
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        exchange.ended_at = self.idle_since = monotonic()
-        exchange.blank_client = None
+        self.idle_since = monotonic()
+        exchange.end(self.idle_since)
         if exchange.out > MUCH:
-            self.sent_much = True
-        if exchange.known_client is not None:
-            exchange.known_client.end()
+            self.closing.sent_much = True
         request = self.request
         if request is not None and request.length:
-            self._budget = self._discard_budget(exchange)
+            self.arrival.allow_discarding(exchange)
         self.request = None
-        if self.left_over:
-            exchange.thread = threading.current_thread().name
-            self._unsettled = [*(self._unsettled or ()), exchange]
+        if output.left_over:
+            self.delivery.wait(exchange)
         elif self.peer.state is not _OPEN:
-            self._end_of_one_that_left(exchange, whole=whole)
-        elif self.watch.is_told:
-            self._tell(exchange, exchange.outcome)
-
-    def _end_of_one_that_left(self, exchange: Exchange, *, whole: bool) -> None:
-        exchange.thread = threading.current_thread().name
-        if not whole and exchange.outcome is Outcome.ANSWERED:
-            # Its handler gave up the rest. That its client has acknowledged what there is says nothing.
-            exchange.outcome = Outcome.LEFT
-        if not exchange.answer_began:
-            self._tell(exchange, Outcome.LEFT)
-        elif self.peer.state is ClientState.EOF:
-            self._unsettled = [*(self._unsettled or ()), exchange]
-        elif self.is_delivered(exchange):
-            self._tell(exchange, exchange.outcome)
-        else:
-            self._tell(exchange, Outcome.LEFT)
+            self.delivery.end(exchange, whole=whole)
+        elif self.watch.sinks.are_there:
+            self.delivery.tell(exchange, exchange.outcome)
 
     def rest(self) -> bool:
         """After a request: True if another one is at hand, else the connection is given back.
 
         The owner's last call, unless it returns True.
         """
+        arrival = self.arrival
         if self.blocking:
             return self.keep_open and self.wait_for_next_request()
         if self.one_thread:
@@ -457,59 +386,53 @@ class Connection(Remainder):
                 return True
             self.keep_open = False
             self.watch.end_handler(self)
-        if self._stream is not None:
-            self.give_back_stream()
-        if self.left_over:
+        self.input.give_back_stream()
+        if self.output.left_over:
             if self._hand_remainder_over():
                 return False
-            self._send_remainder()
-        wire = self.wire
+            send_remainder(self, self.output, self.delivery)
+        wire = self.input.wire
         while self.keep_open:
-            if (wire.buffer or not self._drained) and self.advance():
+            if (wire.buffer or not self.drained) and arrival.advance():
                 return True
             if self.peer.state is not _OPEN:
                 if self._take_news():
-                    continue  # A request may have come with the FIN that the watch has seen.
-                self._tell_of_unfinished()
+                    continue  # A request may have come with the FIN that the event loop has seen.
+                self.delivery.tell_unfinished(arrival.unfinished())
                 break
-            if self._coming is not None:
-                deadline = self.body_deadline()
+            if arrival.coming is not None:
+                deadline = arrival.body_deadline()
             elif not wire.body_ended or (wire.buffer and has_begun(wire.buffer)):
                 deadline = self.idle_since + self.config.head_timeout
             else:
                 deadline = self.idle_since + self.idle_timeout
-            if (parked := self._park(deadline)) is not None:
+            if (parked := self.park(deadline)) is not None:
                 if parked < self.watch.next_sweep:
                     self.watch.expect(parked)
                 return False
-            self._drained = False
-        self.finish()
+            self.drained = False
+        self.closing.finish()
         return False
 
-    def _send_remainder(self) -> None:
-        """Where the watch can't: this thread waits for the client after all."""
-        assert self._unsettled
-        self.exchange = self._unsettled[-1]  # for its count of bytes
-        try:
-            self.send_remainder()
-        except ClientDisconnected:
-            pass
-        finally:
-            self.exchange.ended_at = self.idle_since = monotonic()
-            self.exchange = None
-        if self.peer.state is _OPEN:
-            self._settle(Outcome.ANSWERED)
+    def _hand_remainder_over(self) -> bool:
+        """Have the event loop send what is left over; False if it can't."""
+        self.sending = sending = Sending(self, self.output, self.delivery)  # before the state says so
+        if sending.begin():
+            return True
+        self.sending = None
+        return False
 
     def _take_news(self) -> bool:
         """Whether something has come since the owner last looked; it must look again then."""
         with self.watch.lock:
             news, self.pending = self.pending, 0
-        if news:
-            self._drained = False
-        return bool(news)
+        if news or self.transport.read_ahead:  # The event loop has read it, and is about to say so.
+            self.drained = False
+            return True
+        return False
 
-    def _park(self, deadline: float) -> float | None:
-        """Give the connection to the watch; None if there is more to do for its owner.
+    def park(self, deadline: float) -> float | None:
+        """Give the connection to the event loop; None if there is more to do for its owner.
 
         Returns its deadline, which is sooner than asked for while the server drains.
         """
@@ -517,7 +440,7 @@ class Connection(Remainder):
         # Not a `with`, which costs twice as much.
         watch.lock.acquire()
         try:
-            if watch.draining and self._coming is None:
+            if watch.draining and self.arrival.coming is None:
                 self.keep_open = self.keep_open and bool(watch.drained_at)
                 deadline = min(deadline, watch.drained_at)
             if not self.keep_open:
@@ -528,6 +451,8 @@ class Connection(Remainder):
             if not self.watched and not watch.register_locked(self):
                 self.keep_open = False
                 return None
+            if self.handshake is not None and self.handshake.is_done:
+                self.handshake = None
             self.deadline = deadline
             self.state = _IDLE
             return deadline

@@ -24,14 +24,20 @@ _QUEUED, _WORKING, _ANSWERING = Phase.QUEUED, Phase.WORKING, Phase.ANSWERING
 _ANSWERED = Outcome.ANSWERED
 
 
+class Limits(Protocol):
+    """The way out, see ``output``."""
+
+    def limit_silence(self) -> None: ...
+
+
 class Carrier(Protocol):
     """The connection that carries a request."""
 
     peer: Peer
     watch: "Loop"
 
-    def limit_silence(self) -> None:
-        """Its end may be far off: have the kernel notice a peer that is silent."""
+    @property
+    def output(self) -> "Limits": ...
 
 
 class Exchange:
@@ -148,7 +154,7 @@ class Exchange:
                     # This thread leads, or did until now, and will not look at the poller for long.
                     connection.watch.register(connection)
                 if self.out and not self.ended_at:
-                    self._connection.limit_silence()
+                    self._connection.output.limit_silence()
                 left_after_end = self.ended_at and (peer.left_at or math.inf) > self.ended_at
                 if peer.state is not ClientState.OPEN and not left_after_end:
                     client.note(peer)
@@ -171,6 +177,13 @@ class Exchange:
         """
         if self.left_phase is None:
             self.left_phase = self.phase
+
+    def end(self, now: float) -> None:
+        """Its handler is done with it; what was sent may be on its way still."""
+        self.ended_at = now
+        self.blank_client = None
+        if self.known_client is not None:
+            self.known_client.end()
 
     @property
     def answer_began(self) -> bool:

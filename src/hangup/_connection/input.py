@@ -1,30 +1,29 @@
 """A connection's way in: what a handler reads of its request, and how long it waits for it.
 
-Used by the connection's owner alone.
+Used by the connection's owner alone, but for :meth:`Input.evict` and :meth:`Input.bytes_moved`.
 """
 
 import errno
-import select
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._disconnect.peer import ClientState, Departure
 from .._http1.parser import Wire
 from .._http1.request import CHUNKED
-from .._system.poller import bytes_queued, wait_for
+from .._system.poller import bytes_queued
 from ..exceptions import BodyTimeout, ClientDisconnected
 from ..records import Phase
 from .chunked_stream import ChunkedStream
-from .loop import Loop
-from .output import DONTWAIT, Sender
-from .streams import ClientSocket, RequestStream
+from .link import Link
+from .output import Output
+from .streams import RequestStream
+from .transport import Transport
 
 if TYPE_CHECKING:
-    from .._http1.request import Request
     from .exchange import Exchange
 
-__all__ = ["HEAD_SIZE", "RECEIVE_SIZE", "Receiver"]
+__all__ = ["HEAD_SIZE", "RECEIVE_SIZE", "Input"]
 
 # One read's size. A whole head and most bodies fit; the allocator serves it without mapping pages.
 RECEIVE_SIZE = 65536
@@ -34,46 +33,39 @@ HEAD_SIZE = 8192
 # Seconds after which a thread that waits for a body looks whether it is to wait still.
 _LOOK = 0.5
 
-_recv = socket.socket.recv
 
-
-class Receiver(Sender):
+class Input:
     """The receiving half of a connection.
 
     A *raw* connection gives its handler every byte, and lets it parse for itself.
     """
 
     __slots__ = (
-        "_drained",
-        "_raw",
+        "_output",
         "_stream",
+        "_transport",
         "_waited",
         "_waited_for",
         "evicted",
-        "keep_open",
-        "request",
+        "is_raw",
+        "link",
         "wire",
     )
 
-    def __init__(self, sock: ClientSocket, address: Any, watch: Loop, *, raw: bool) -> None:
-        super().__init__(sock, address, watch)
-        self.wire = Wire(watch.config, watch.heads)
-        self.request: Request | None = None
-        #: May another request follow? Anybody who handles this one may say no.
-        self.keep_open = True
-        self._raw = raw
+    def __init__(self, link: Link, transport: Transport, output: Output, *, raw: bool) -> None:
+        self.link = link
+        self._transport = transport
+        self._output = output
+        self.wire = Wire(link.config, link.watch.heads)
+        #: Whether a handler gets every byte, and parses for itself.
+        self.is_raw = raw
         self._stream: RequestStream | None = None
-        #: Whether all has been read that had come when somebody last looked.
-        self._drained = False
         # Seconds that the client of a request was waited for, and of which one: it began then.
         self._waited = self._waited_for = 0.0
         #: The request whose client was too slow while others waited; see _engine.pressure.
         self.evicted: Exchange | None = None
 
-    @property
-    def is_raw(self) -> bool:
-        """Whether a handler gets every byte, and parses for itself."""
-        return self._raw
+    # -- the stream that a handler reads
 
     @property
     def stream(self) -> RequestStream:
@@ -85,15 +77,17 @@ class Receiver(Sender):
 
         Whoever keeps the stream beyond that reads nothing of the next request.
         """
-        if not self._raw:
-            if self._stream is not None:
-                self._stream.end()
-                self._stream = None
-        elif self._stream is not None:
-            ahead = self._stream.take_buffer()
+        stream = self._stream
+        if stream is None:
+            return
+        if not self.is_raw:
+            stream.end()
+            self._stream = None
+        else:
+            ahead = stream.take_buffer()
             self.wire.put_back(ahead)
-            if self.exchange is not None:
-                self.exchange.body_in -= len(ahead)
+            if self.link.exchange is not None:
+                self.link.exchange.body_in -= len(ahead)
 
     def renew_stream(self) -> None:
         """The stream itself is done with, too: its handler has closed it."""
@@ -102,11 +96,15 @@ class Receiver(Sender):
             self._stream.before_line = None
         self._stream = None
 
+    def drop_stream(self) -> None:
+        """The connection has closed."""
+        self._stream = None
+
     def adopt_stream(self, stream: RequestStream) -> None:
         """A stream of the last request's goes on with this one, its head first."""
-        assert self.request is not None
+        assert self.link.request is not None
         stream.end()
-        stream.continue_with(self.more_body, self.request.head)
+        stream.continue_with(self.more_body, self.link.request.head)
         self._stream = stream
 
     def open_stream(self, *, head_first: bool = False, goes_on: bool = False) -> RequestStream:
@@ -114,9 +112,9 @@ class Receiver(Sender):
 
         ``goes_on`` says that the stream may be followed by other requests.
         """
-        fd = self.sock.fileno()
-        request = self.request
-        if self._raw:
+        fd = self.link.sock.fileno()
+        request = self.link.request
+        if self.is_raw:
             stream = RequestStream(self._more_raw, fd=fd)
         elif request is None:
             stream = RequestStream(self.more_body, fd=fd)
@@ -126,38 +124,41 @@ class Receiver(Sender):
         self._stream = stream
         return stream
 
+    def upgrade(self) -> None:
+        """From here on the bytes are another protocol's: the request's stream has no end."""
+        self.wire.forget_body()
+        self.link.keep_open = False
+        self.stream.continue_with(self._more_raw)
+
+    # -- bytes that a handler waits for
+
     def more_body(self) -> bytes:
+        """More of the request's body, b"" at its end.  Raises as reading does."""
         wire = self.wire
         while True:
             data = wire.read_body()
             if data or wire.body_ended:
-                if self.exchange is not None:
-                    self.exchange.body_in += len(data)
+                if self.link.exchange is not None:
+                    self.link.exchange.body_in += len(data)
                 return data
             self.receive_body()
 
     def receive_body(self) -> None:
         """Wait for the next bytes of the request's body.  Raises as reading does."""
-        self.wire.receive(self._receive(self.config.body_timeout))
+        self.wire.receive(self._receive(self.link.config.body_timeout))
 
     def _more_raw(self) -> bytes:
         data = self.wire.take_raw()
         if not data:
             try:
-                data = self._receive(self.config.body_timeout)
+                data = self._receive(self.link.config.body_timeout)
             except ClientDisconnected:
-                if self.peer.state is ClientState.GONE:
+                if self.link.peer.state is ClientState.GONE:
                     raise
                 return b""  # FIN: a file's ordinary end
-        if self.exchange is not None:
-            self.exchange.body_in += len(data)
+        if self.link.exchange is not None:
+            self.link.exchange.body_in += len(data)
         return data
-
-    def upgrade(self) -> None:
-        """From here on the bytes are another protocol's: the request's stream has no end."""
-        self.wire.forget_body()
-        self.keep_open = False
-        self.stream.continue_with(self._more_raw)
 
     def _receive(self, timeout: float) -> bytes:
         """The next bytes, waiting for them.
@@ -165,87 +166,67 @@ class Receiver(Sender):
         Raises :exc:`~hangup.ClientDisconnected` at FIN and RST, :exc:`BodyTimeout` after
         ``timeout`` seconds, or the handler's own, without a byte.
         """
-        if self._holding:
-            self.flush()
-        if self.io_timeout is not None:
-            timeout = self.io_timeout
-        exchange = self.exchange
+        link = self.link
+        if self._output.holds_back:
+            self._output.flush()
+        if link.io_timeout is not None:
+            timeout = link.io_timeout
+        exchange = link.exchange
         while True:
             try:
-                data = self._recv_now(RECEIVE_SIZE)
+                data = self._transport.recv_now(RECEIVE_SIZE)
             except BlockingIOError:
-                self._mark_drained()
+                link.mark_drained()
                 if timeout == 0.0:
                     raise BlockingIOError(errno.EAGAIN, "nothing has come") from None
-                if exchange is not None and exchange.phase is Phase.WORKING:
-                    exchange.phase = Phase.BODY
-                began = monotonic()
-                held_up = self.watch.held_up
-                held_up[self] = None
-                try:
-                    come = self._wait_for_body(exchange, self._allowed(exchange, timeout))
-                finally:
-                    with self.watch.lock:  # see evict()
-                        # The next request's thread may wait, too, if this one outlives its own.
-                        held_up.pop(self, None)
-                if self.exchange is not exchange:
-                    # Its request has ended meanwhile: a thread of the handler's, which outlives it.
-                    raise ValueError("read of a request's body that has ended") from None
-                if not come:
-                    raise BodyTimeout("timed out") from None
-                self._waited += monotonic() - began
+                self._wait_for_more(exchange, timeout)
             except OSError as error:
-                raise self._lost(error) from error
+                raise link.lost(error) from error
             else:
                 break
         if exchange is not None and exchange.phase is Phase.BODY:
             exchange.phase = Phase.WORKING
         if data:
-            self._drained = False
+            link.drained = False
             return data
         if exchange is not None and not exchange.answer_began:
             exchange.phase = Phase.BODY
         # Whatever a FIN alone is taken for: a request that lacks a part can't be completed any more.
         # On a raw connection or an upgraded one, nobody here knows what lacks.
-        incomplete = not self._raw and not self.wire.body_ended
-        self._left(Departure.FIN, incomplete=incomplete)
+        incomplete = not self.is_raw and not self.wire.body_ended
+        link.left(Departure.FIN, incomplete=incomplete)
         raise ClientDisconnected("the client left before its request was complete")
 
-    def bytes_moved(self, exchange: "Exchange") -> int:
-        """How many bytes its client has sent, and has acknowledged.  Any thread."""
-        come = max(exchange.body_in, self.wire.body_come)  # Not all that has come has been read.
-        return come + exchange.out - bytes_queued(self.sock)
-
-    def evict(self) -> None:
-        """Its client is too slow, and a thread waits for it that others need.  Any thread.
-
-        With ``watch.lock``: the thread may be done with waiting just now, with the whole response sent
-        or the next request at hand.
-        """
-        with self.watch.lock:
-            if self not in self.watch.held_up:
-                return
-            self.evicted = exchange = self.exchange
-            if exchange is None or not exchange.answer_began:
-                return  # The thread looks, see _wait_for_body.
-            told = self._note_left(Departure.WRITE_TIMEOUT)
-            try:  # The thread waits in poll(2), on the socket.
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-            except OSError:
-                pass  # It is closed already.
-        if told is not None:
-            told.tell_client(self.peer)
+    def _wait_for_more(self, exchange: "Exchange | None", timeout: float) -> None:
+        link = self.link
+        if exchange is not None and exchange.phase is Phase.WORKING:
+            exchange.phase = Phase.BODY
+        began = monotonic()
+        held_up = link.watch.held_up
+        held_up[link] = None
+        try:
+            come = self._wait_for_body(exchange, self._allowed(exchange, timeout))
+        finally:
+            with link.watch.lock:  # see evict()
+                # The next request's thread may wait, too, if this one outlives its own.
+                held_up.pop(link, None)
+        if link.exchange is not exchange:
+            # Its request has ended meanwhile: a thread of the handler's, which outlives it.
+            raise ValueError("read of a request's body that has ended") from None
+        if not come:
+            raise BodyTimeout("timed out") from None
+        self._waited += monotonic() - began
 
     def _wait_for_body(self, exchange: "Exchange | None", timeout: float) -> bool:
-        """:meth:`_wait_readable`, but for a client that is evicted meanwhile, or a request that ends.
+        """Wait until something has come, or the client is evicted, or its request ends meanwhile.
 
         That is looked for now and then, since nothing else ends the wait: with its receiving side shut,
         a socket answers whatever comes then with RST, which could cost the client its 408.
         """
         deadline = monotonic() + timeout
-        while exchange is None or (self.evicted is not exchange and self.exchange is exchange):
+        while exchange is None or (self.evicted is not exchange and self.link.exchange is exchange):
             left = max(0.0, deadline - monotonic())
-            if self._wait_readable(min(left, _LOOK)):
+            if self._transport.wait_readable(min(left, _LOOK)):
                 return True
             if left <= _LOOK:
                 break
@@ -257,48 +238,70 @@ class Receiver(Sender):
         A body's client is waited for ``timeout`` in all, and for the time that what has come of it takes
         at ``min_rate``: one byte a second would hold this thread for as long as it likes.
         """
-        rate = self.config.min_rate
+        rate = self.link.config.min_rate
         if exchange is None or not rate:
             return timeout
-        if exchange.answer_began if self._raw else self.wire.body_ended:
+        if exchange.answer_began if self.is_raw else self.wire.body_ended:
             return timeout  # It reads another protocol.
         if self._waited_for != exchange.ready_at:
             self._waited_for, self._waited = exchange.ready_at, 0.0
         come = exchange.body_in or self.wire.body_come
         return max(0.0, min(timeout, timeout + come / rate - self._waited))
 
-    def _recv_now(self, size: int) -> bytes:
-        """Up to ``size`` bytes that have come; fewer have drained the socket.  Raises :exc:`OSError`."""
-        return _recv(self.sock, size, DONTWAIT)
+    # -- bytes that nobody waits for
 
-    def _wait_readable(self, timeout: float) -> bool:
-        """Block until something has come; False if nothing did for ``timeout`` seconds."""
-        return wait_for(self.sock, select.POLLIN, timeout)
-
-    def _receive_available(self) -> bool:
+    def receive_available(self) -> bool:
         """One read; False when nothing has come, or the client has left."""
+        link = self.link
         try:
-            data = self._recv_now(RECEIVE_SIZE)
+            data = self._transport.recv_now(RECEIVE_SIZE)
         except BlockingIOError:
-            self._mark_drained()
+            link.mark_drained()
             return False
         except OSError:
-            self._left(Departure.RESET)
+            link.left(Departure.RESET)
             return False
         if not data:
-            self._drained = True
-            self._left(Departure.FIN)
+            link.drained = True
+            link.left(Departure.FIN)
             return False
-        self._take_in(data, RECEIVE_SIZE)
+        self.take_in(data, RECEIVE_SIZE)
         return True
 
-    def _take_in(self, data: bytes, asked: int) -> None:
+    def has_news(self) -> bool:
+        """Whether something has come that nobody has read, FIN included."""
+        return self._transport.has_news()
+
+    def take_in(self, data: bytes, asked: int) -> None:
         """One read gave these bytes; fewer than were asked for have drained the buffer."""
         if len(data) < asked:
-            self._mark_drained()
+            self.link.mark_drained()
         self.wire.receive(data)
 
-    def _mark_drained(self) -> None:
-        self._drained = True
-        if self.watch.rearm is not None:
-            self.watch.rearm(self.sock)
+    # -- any thread
+
+    def bytes_moved(self, exchange: "Exchange") -> int:
+        """How many bytes its client has sent, and has acknowledged."""
+        come = max(exchange.body_in, self.wire.body_come)  # Not all that has come has been read.
+        return come + exchange.out - bytes_queued(self.link.sock)
+
+    def evict(self) -> None:
+        """Its client is too slow, and a thread waits for it that others need.
+
+        With ``watch.lock``: the thread may be done with waiting just now, with the whole response sent
+        or the next request at hand.
+        """
+        link = self.link
+        with link.watch.lock:
+            if link not in link.watch.held_up:
+                return
+            self.evicted = exchange = link.exchange
+            if exchange is None or not exchange.answer_began:
+                return  # The thread looks, see _wait_for_body.
+            told = link.note_left(Departure.WRITE_TIMEOUT)
+            try:  # The thread waits in poll(2), on the socket.
+                socket.socket.shutdown(link.sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is closed already.
+        if told is not None:
+            told.tell_client(link.peer)

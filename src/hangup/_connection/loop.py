@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from .._http1.request_head import Heads
     from .._system.poller import InertPoller, Poller
     from ..config import Config
-    from ..records import RequestRecord
+
+from .sinks import Sinks
 
 __all__ = ["Loop", "Pacer"]
 
@@ -41,7 +42,7 @@ class Loop:
     ignores_fin: bool
     draining: bool
     drained_at: float
-    is_told: bool
+    sinks: Sinks
     next_sweep: float
     waiting: dict[Any, None]
     held_up: dict[Any, None]
@@ -86,8 +87,4 @@ class Loop:
 
     def closed(self, connection: Any) -> None:
         """A connection has closed."""
-        raise NotImplementedError
-
-    def tell(self, record: "RequestRecord", exchange: Any) -> None:
-        """A request has ended."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
-"""A connection's way out: what is sent, when, and what its errors mean.
+"""A connection's way out: what is sent, and when.
 
-Used by the connection's owner, but for :meth:`Sender.send_held`, which the pacer calls.
+Used by the connection's owner, but for :meth:`Output.send_held`, which the pacer calls.
 
 A head waits in the list ``_held`` for the body's beginning, and a small block of a body for those that
 come close behind it.  Whoever pops what is there sends it, and the pop is atomic.  The pacer pops and
@@ -14,20 +14,17 @@ import select
 import socket
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._disconnect.peer import ClientState, Departure, Peer
-from .._system.poller import bytes_queued, fin_after_data, wait_for
+from .._disconnect.peer import ClientState, Departure
+from .._system.poller import bytes_queued, wait_for
 from ..exceptions import ClientDisconnected
 from ..records import Phase
-from .loop import Loop
+from .link import DONTWAIT, IS_INTERNET, RESETS, SILENCE, Link
 from .sendfile import send_file
-from .streams import ClientSocket
+from .transport import Transport
 
-if TYPE_CHECKING:
-    from .exchange import Exchange
-
-__all__ = ["Sender"]
+__all__ = ["JOIN_SIZE", "Output"]
 
 # A held head is joined to the body's first bytes by copying, up to this size; beyond, the copy would
 # cost more than a second send.
@@ -37,62 +34,41 @@ JOIN_SIZE = 65536
 _CLOSE = 0.0002
 _BLOCKS_SIZE = 16384
 
-# By flag and not by the descriptor's mode, which handlers and their children rely on.
-DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # The method under ClientSocket's own, looked up once: it is on every request's way.
 _send = socket.socket.send
 
 _GONE = ClientState.GONE
 _ANSWERING = Phase.ANSWERING
 _NOTHING = memoryview(b"")
-_INTERNET = (socket.AF_INET, socket.AF_INET6)
-_RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN))
-# What the kernel says when it has given up on a peer that does not answer.
-_SILENCE = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
 
 
-def _departure(code: int) -> Departure:
-    if code in _RESETS:
-        return Departure.RESET
-    return Departure.UNREACHABLE if code in _SILENCE else Departure.WRITE_FAILED
-
-
-class Sender:
-    """The sending half of a connection, and the boundary where errors become departures."""
+class Output:
+    """The sending half of a connection."""
 
     __slots__ = (
         "_block_at",
         "_held",
-        "_holding",
+        "_is_plain",
         "_leaves_remainder",
         "_limited",
         "_pacing",
         "_rest",
-        "config",
-        "exchange",
-        "io_timeout",
+        "holds_back",
         "left_over",
-        "peer",
+        "link",
         "remainder",
-        "sock",
-        "watch",
-        "watched",
+        "transport",
     )
 
-    def __init__(self, sock: ClientSocket, address: Any, watch: Loop) -> None:
-        self.sock = sock
-        self.peer = Peer(address)
-        self.config = watch.config
-        self.watch = watch
-        #: Whether the poller knows it; ``watch.lock`` guards the change.
-        self.watched = False
-        self.exchange: Exchange | None = None
-        #: What the handler set with ``settimeout``, in seconds; None for the config's limits.
-        self.io_timeout: float | None = None
+    def __init__(self, link: Link, transport: Transport) -> None:
+        self.link = link
+        self.transport = transport
+        # Whether send(2) is called without the detour over the transport, which most requests take.
+        self._is_plain = not transport.encrypts
         self._pacing: Lock | None = None
         self._held: list[bytes] = []
-        #: Whether the owner has held something back and not sent it since.
-        self._holding = False
+        #: Whether a head waits for its body, or blocks of a body for more.
+        self.holds_back = False
         # When the latest block of a body came.
         self._block_at = 0.0
         self._rest = b""
@@ -103,29 +79,34 @@ class Sender:
         self.left_over = False
         self._leaves_remainder = False
 
+    @property
+    def sock(self) -> Any:
+        """The socket."""
+        return self.link.sock
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether the bytes on the socket differ from those that are sent."""
+        return not self._is_plain
+
     def hold(self, head: bytes) -> None:
         """Keep a head back for a moment, so that it leaves together with the body's beginning.
 
         If the body takes longer, the pacer sends the head by itself.
         """
-        if self._holding:
+        if self.holds_back:
             self.flush()
         if self._pacing is None:
             self._pacing = Lock()
-        self._holding = True
+        self.holds_back = True
         self._held.append(head)
-        pacer = self.watch.pacer
+        pacer = self.link.watch.pacer
         if pacer.asleep:
             pacer.nudge()
 
-    @property
-    def holds_back(self) -> bool:
-        """Whether a head waits for its body, or blocks of a body for more."""
-        return self._holding
-
     def _take_held(self) -> bytes:
         """What was held back, or what the pacer could not send of it."""
-        self._holding = False
+        self.holds_back = False
         try:
             return self._held.pop()
         except IndexError:
@@ -136,12 +117,12 @@ class Sender:
 
     def take_back(self) -> None:
         """Forget the head that is held back: it will not be sent."""
-        if self._holding:
+        if self.holds_back:
             self._take_held()
 
     def flush(self) -> None:
         """Send what is held back."""
-        if self._holding:
+        if self.holds_back:
             self.send(b"")
 
     def send_held(self) -> None:
@@ -154,11 +135,11 @@ class Sender:
                 head = self._held.pop()
             except IndexError:
                 return  # Its owner has sent it just now.
-            exchange = self.exchange
+            exchange = self.link.exchange
             if exchange is not None:
                 exchange.phase = _ANSWERING
             try:
-                sent = self._send_now(head)
+                sent = self.transport.send_now(head)
             except OSError:
                 sent = 0  # A full buffer, or a departed client: its owner will meet it.
             self._rest = head[sent:]
@@ -169,13 +150,6 @@ class Sender:
         """In a forked child whose handler's connection this is: other threads' locks are nobody's."""
         if self._pacing is not None:
             self._pacing = Lock()
-
-    #: Do the bytes on the socket differ from those that are sent, so that nobody may write around it?
-    encrypts = False
-
-    def _send_now(self, data: bytes | memoryview) -> int:
-        """Send what the socket takes at once; return how much that was.  Raises :exc:`OSError`."""
-        return _send(self.sock, data, DONTWAIT)
 
     def _behind_held(self, data: bytes | memoryview) -> bytes | memoryview:
         """What to send, now that the head that was held back goes before it."""
@@ -191,21 +165,23 @@ class Sender:
         Raises :exc:`~hangup.ClientDisconnected` if the client is gone, or takes nothing for
         ``write_timeout`` seconds.
         """
-        if self._holding:
+        if self.holds_back:
             data = self._behind_held(data)
-        if not data:
+        if not data and not self.transport.has_unsent:
             return
-        exchange = self.exchange
+        link = self.link
+        exchange = link.exchange
         if exchange is not None:
             exchange.phase = _ANSWERING  # Before the call, see Exchange.note_left.
-        if self.peer.state is _GONE:
-            raise self._refused()
+        if link.peer.state is _GONE:
+            raise link.refused()
+        full = self._is_plain
         try:
-            sent = _send(self.sock, data, DONTWAIT)
+            sent = _send(link.sock, data, DONTWAIT) if full else self.transport.send_now(data)
         except BlockingIOError:
-            sent = 0
+            sent, full = 0, True
         except OSError as error:
-            raise self._lost_sending(error) from error
+            raise link.lost_sending(error) from error
         if exchange is not None:
             if not self._limited and (exchange.out or exchange.known_client is not None):
                 self.limit_silence()
@@ -215,8 +191,8 @@ class Sender:
                 exchange.out = sent
             else:
                 exchange.note_sent(data, sent)
-        if sent < len(data):
-            self._send_rest(memoryview(data)[sent:])
+        if sent < len(data) or self.transport.has_unsent:
+            self._send_rest(memoryview(data)[sent:], full=full)
 
     def send_block(self, data: bytes) -> None:
         """:meth:`send` a block of a body that may not be the last.
@@ -231,9 +207,9 @@ class Sender:
         if not is_close or len(data) >= _BLOCKS_SIZE:
             self.send(data)
             return
-        if self.peer.state is _GONE:
-            raise self._refused()
-        if self._holding:
+        if self.link.peer.state is _GONE:
+            raise self.link.refused()
+        if self.holds_back:
             data = self._take_held() + data
         if len(data) >= _BLOCKS_SIZE:
             self.send(data)
@@ -250,18 +226,19 @@ class Sender:
         counts in place of the number of probes, also while all is quiet.
         """
         self._limited = True
-        if hasattr(socket, "TCP_USER_TIMEOUT") and self.sock.family in _INTERNET:
-            limit = int(self.config.write_timeout * 1000)
+        link = self.link
+        if hasattr(socket, "TCP_USER_TIMEOUT") and link.sock.family in IS_INTERNET:
+            limit = int(link.config.write_timeout * 1000)
             try:
-                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+                link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
             except OSError:
                 pass  # It has been closed: a thread that outlives its request asked for the client.
 
     def send_last(self, data: bytes) -> None:
         """:meth:`send` the end of an answer.
 
-        What the socket does not take at once is left over, as the :attr:`remainder`: the watch sends it
-        when the exchange has ended, or :meth:`send_remainder` does.
+        What the socket does not take at once is left over, as the :attr:`remainder`: the event loop
+        sends it when the exchange has ended, or :meth:`send_remainder` does.
         """
         self._leaves_remainder = True
         try:
@@ -269,69 +246,86 @@ class Sender:
         finally:
             self._leaves_remainder = False
 
-    def _remains(self) -> bool:
+    @property
+    def remains(self) -> bool:
         """Whether the end of an answer is still to be sent."""
-        return bool(self.remainder)
+        # What is encrypted must go out, even if nothing is to be encrypted any more.
+        return bool(self.remainder) or self.transport.has_unsent
+
+    def drop_remainder(self) -> None:
+        """The end of an answer is sent, or will not be."""
+        self.remainder, self.left_over = _NOTHING, False
 
     def send_remainder(self) -> None:
         """Send what :meth:`send_last` left over.  Raises :exc:`~hangup.ClientDisconnected`."""
-        rest, self.remainder, self.left_over = self.remainder, _NOTHING, False
-        self._send_rest(rest)
+        rest = self.remainder
+        self.drop_remainder()
+        if self.link.peer.state is _GONE:
+            raise self.link.refused()
+        self._send_rest(rest, full=True)
 
-    def _send_rest(self, rest: memoryview) -> None:
-        if self._leaves_remainder:
-            self.remainder, self.left_over = rest, True
-            return
-        while rest:
-            self._wait_writable()
+    def _send_rest(self, rest: memoryview, *, full: bool) -> None:
+        """Send what is left, and wait for room; ``full`` says that there is none now."""
+        link, transport = self.link, self.transport
+        while rest or transport.has_unsent:
+            if full:
+                if self._leaves_remainder:
+                    self.remainder, self.left_over = rest, True
+                    return
+                self._wait_writable()
             try:
-                sent = _send(self.sock, rest, DONTWAIT)
+                sent = transport.send_now(rest)
             except BlockingIOError:
+                full = True
                 continue
             except OSError as error:
-                raise self._lost_sending(error) from error
-            if self.exchange is not None:
-                self.exchange.note_sent(rest, sent)
+                raise link.lost_sending(error) from error
+            full = self._is_plain
+            if link.exchange is not None:
+                link.exchange.note_sent(rest, sent)
             rest = rest[sent:]
 
     def _wait_writable(self) -> None:
-        timeout = self.config.write_timeout if self.io_timeout is None else self.io_timeout
+        link = self.link
+        timeout = link.config.write_timeout if link.io_timeout is None else link.io_timeout
         # There is room when a third of the kernel's buffer is free, and that may be megabytes. Whether
         # the client reads meanwhile, and how fast, is told by what is still in there.
-        queued = bytes_queued(self.sock)
+        queued = bytes_queued(link.sock)
         while not self._wait_for_room(timeout):
-            left = bytes_queued(self.sock)
-            if queued - left < max(1.0, self.config.min_rate * timeout):
-                self._cut_short()
-                self._left(Departure.WRITE_TIMEOUT)
+            left = bytes_queued(link.sock)
+            if queued - left < max(1.0, link.config.min_rate * timeout):
+                link.cut_short()
+                link.left(Departure.WRITE_TIMEOUT)
                 raise ClientDisconnected(f"the client read too little in {timeout:g} s", errno.ETIMEDOUT)
             queued = left
 
     def _wait_for_room(self, timeout: float) -> bool:
-        held_up = self.watch.held_up
-        held_up[self] = None
+        link = self.link
+        held_up = link.watch.held_up
+        held_up[link] = None
         try:
-            return wait_for(self.sock, select.POLLOUT, timeout)
+            return wait_for(link.sock, select.POLLOUT, timeout)
         finally:
-            with self.watch.lock:  # see Receiver.evict
-                del held_up[self]
+            with link.watch.lock:  # see Input.evict
+                del held_up[link]
 
     def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:
         """One ``os.sendfile``, waiting for room; returns how many bytes were sent."""
-        if self.peer.state is _GONE:
-            raise self._refused()
+        link = self.link
+        if link.peer.state is _GONE:
+            raise link.refused()
         while True:
             try:
-                sent = os.sendfile(self.sock.fileno(), descriptor, offset, count)
+                sent = os.sendfile(link.sock.fileno(), descriptor, offset, count)
             except BlockingIOError:
                 self._wait_writable()
             except OSError as error:
-                if error.errno not in _RESETS and error.errno not in _SILENCE:
+                if error.errno not in RESETS and error.errno not in SILENCE:
                     raise  # The file's, not the client's.
-                raise self._lost_sending(error) from error
+                raise link.lost_sending(error) from error
             else:
-                if self.exchange is not None:
-                    self.exchange.out += sent
+                if link.exchange is not None:
+                    link.exchange.out += sent
                 return sent
 
     def send_file(self, file: Any, offset: int = 0, count: int | None = None) -> int:
@@ -340,54 +334,3 @@ class Sender:
         Through ``os.sendfile`` where the platform has it and the file is a real one.
         """
         return send_file(self, file, offset, count)
-
-    def _left(self, how: Departure, *, incomplete: bool = False) -> None:
-        """The client left.  Any thread that notices."""
-        exchange = self._note_left(how, incomplete=incomplete)
-        if exchange is not None:
-            exchange.tell_client(self.peer)
-
-    def _note_left(self, how: Departure, *, incomplete: bool = False) -> "Exchange | None":
-        """Note it; returns the request whose client is to be told, with no lock held.
-
-        A FIN that is to be ignored counts all the same behind an ``incomplete`` request.
-        """
-        leaves = incomplete or how is not Departure.FIN or not self.watch.ignores_fin
-        exchange = self.exchange
-        if leaves and exchange is not None:
-            exchange.note_left()
-        self.peer.note(how, leaves=leaves)
-        return self.exchange
-
-    def fin_after_data(self) -> float | None:
-        """Seconds between the client's last byte and its FIN; None where that can't be told."""
-        return fin_after_data(self.sock)
-
-    def _error(self) -> Departure | None:
-        """What the error on the socket means, if there is one; this takes it from there."""
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        return _departure(code) if code else None
-
-    def _lost(self, error: OSError) -> ClientDisconnected:
-        """The one place where an error of the operating system becomes a departure."""
-        code = error.errno or errno.EPIPE
-        self._left(_departure(code))
-        return ClientDisconnected(f"the client left: {error.strerror or error}", code)
-
-    def _lost_sending(self, error: OSError) -> ClientDisconnected:
-        """:meth:`_lost`, met where a part of the response was to be sent, which is not delivered so."""
-        self._cut_short()
-        return self._lost(error)
-
-    def _refused(self) -> ClientDisconnected:
-        """The client is gone, and more of its response was to be sent."""
-        self._cut_short()
-        return ClientDisconnected()
-
-    def _cut_short(self) -> None:
-        if self.exchange is not None:
-            self.exchange.cut_short = True
-
-    def set_io_timeout(self, value: float | None) -> None:
-        """A handler's ``settimeout``: the deadline of each read and write, None for the config's."""
-        self.io_timeout = value

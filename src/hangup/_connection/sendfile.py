@@ -22,7 +22,8 @@ _PIECE_SIZE = 65536
 class Way(Protocol):
     """A connection's way out, see ``output``."""
 
-    sock: Any
+    @property
+    def sock(self) -> Any: ...
 
     @property
     def encrypts(self) -> bool: ...

@@ -172,18 +172,18 @@ class _Unbuffered(io.RawIOBase):
         return self._stream.readinto1(buffer)
 
 
-class Ways(Protocol):
-    """What a handler's socket and streams ask of its connection."""
-
-    peer: Peer
-    sock: "ClientSocket"
-    io_timeout: float | None
-
-    @property
-    def encrypts(self) -> bool: ...
+class Reads(Protocol):
+    """The way in, see ``input``."""
 
     @property
     def stream(self) -> RequestStream: ...
+
+
+class Writes(Protocol):
+    """The way out, see ``output``."""
+
+    @property
+    def encrypts(self) -> bool: ...
 
     def send(self, data: bytes | memoryview) -> None: ...
 
@@ -191,7 +191,9 @@ class Ways(Protocol):
 
     def flush(self) -> None: ...
 
-    def set_io_timeout(self, value: float | None) -> None: ...
+
+class Closes(Protocol):
+    """How it ends, see ``closing``."""
 
     def hang_up_after_answer(self) -> None: ...
 
@@ -201,7 +203,24 @@ class Ways(Protocol):
 
     def abandon(self) -> None: ...
 
-    def finish(self) -> None: ...
+
+class Ways(Protocol):
+    """What a handler's socket and streams ask of its connection."""
+
+    peer: Peer
+    sock: "ClientSocket"
+    io_timeout: float | None
+
+    @property
+    def input(self) -> Reads: ...
+
+    @property
+    def output(self) -> Writes: ...
+
+    def set_io_timeout(self, value: float | None) -> None: ...
+
+    @property
+    def closing(self) -> "Closes": ...
 
 
 class AnswerStream(io.BufferedIOBase):
@@ -213,6 +232,7 @@ class AnswerStream(io.BufferedIOBase):
 
     def __init__(self, connection: Ways, sock: "ClientSocket") -> None:
         self._connection = connection
+        self._output = connection.output
         # Where http.server's own stream has it: programs reach for ``wfile._sock`` to hang up.
         self._sock: ClientSocket | None = sock
         #: How many bytes the answer's body may still have.
@@ -231,7 +251,7 @@ class AnswerStream(io.BufferedIOBase):
             data = self._cut(data)
         else:
             self.room -= size
-        self._connection.send(data)
+        self._output.send(data)
         return size
 
     def _cut(self, data: bytes | memoryview) -> bytes | memoryview:
@@ -247,7 +267,7 @@ class AnswerStream(io.BufferedIOBase):
                 raise ClientDisconnected
             return b""
         _log.error("a handler's answer is longer than its Content-Length: what is over is cut off")
-        self._connection.hang_up_after_answer()
+        self._connection.closing.hang_up_after_answer()
         return data[:room]
 
     def undo_chunks(self) -> None:
@@ -273,18 +293,18 @@ class AnswerStream(io.BufferedIOBase):
         # Not an error on a closed stream: a handler that closes it on a departure ends calmly,
         # and http.server's own code flushes it afterwards.
         if not self.closed:
-            self._connection.flush()
+            self._output.flush()
 
     def fileno(self) -> int:
         # Whoever asks wants to write around us.
-        if self._connection.encrypts:
+        if self._output.encrypts:
             raise io.UnsupportedOperation("what is written to the descriptor would not be encrypted")
-        self._connection.flush()
+        self._output.flush()
         return self._connection.sock.fileno()
 
     def close(self) -> None:
         if not self.closed:
-            self._connection.hang_up_after_answer()
+            self._connection.closing.hang_up_after_answer()
             self.room = NO_BODY  # So that write() need not ask each time.
         super().close()
 
@@ -315,8 +335,8 @@ class ClientSocket(socket.socket):
         if flags & ~socket.MSG_WAITALL:  # MSG_PEEK and the like ask the kernel alone
             return super().recv(bufsize, flags)
         if flags & socket.MSG_WAITALL:
-            return self._ways.stream.read(bufsize)
-        return self._ways.stream.read1(bufsize)
+            return self._ways.input.stream.read(bufsize)
+        return self._ways.input.stream.read1(bufsize)
 
     def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
         view = memoryview(buffer).cast("B")
@@ -329,16 +349,16 @@ class ClientSocket(socket.socket):
         return memoryview(data).nbytes
 
     def sendall(self, data: "ReadableBuffer", flags: int = 0, /) -> None:  # noqa: ARG002
-        self.connection.send(data if isinstance(data, bytes) else memoryview(data).cast("B"))
+        self.connection.output.send(data if isinstance(data, bytes) else memoryview(data).cast("B"))
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        return self._ways.send_file(file, offset, count)
+        return self._ways.output.send_file(file, offset, count)
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **text: Any) -> Any:
         if not set(mode) <= {"r", "w", "b"}:
             raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
         reading, writing = "r" in mode or "w" not in mode, "w" in mode
-        reader = self.connection.stream
+        reader = self.connection.input.stream
         writer: Any = AnswerStream(self.connection, self)
         size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering <= 1 else buffering
         if reading and writing:
@@ -359,13 +379,13 @@ class ClientSocket(socket.socket):
         self.connection.set_io_timeout(None if flag else 0.0)
 
     def shutdown(self, how: int, /) -> None:
-        self.connection.shut(how)
+        self.connection.closing.shut(how)
 
     def close(self) -> None:
-        self.connection.hang_up()
+        self.connection.closing.hang_up()
 
     def detach(self) -> int:
-        self.connection.abandon()
+        self.connection.closing.abandon()
         return super().detach()
 
     def close_descriptor(self) -> None:
@@ -382,6 +402,10 @@ class _Closed:
     """
 
     blocking = True
+
+    @property
+    def closing(self) -> "_Closed":
+        return self
 
     def finish(self) -> None: ...
 

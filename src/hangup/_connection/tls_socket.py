@@ -20,16 +20,16 @@ class TLSClientSocket(ClientSocket):
 
     def getpeercert(self, binary_form: bool = False) -> Any:  # noqa: FBT001, FBT002
         """The client's certificate, if it was asked for one."""
-        return self.connection.ask_tls("getpeercert", binary_form)
+        return self.connection.transport.ask("getpeercert", binary_form)
 
     def cipher(self) -> Any:
         """Name, protocol and secret bits of the cipher in use."""
-        return self.connection.ask_tls("cipher")
+        return self.connection.transport.ask("cipher")
 
     def version(self) -> str | None:
         """The protocol in use, ``TLSv1.3`` say."""
-        return self.connection.ask_tls("version")  # type: ignore[no-any-return]
+        return self.connection.transport.ask("version")  # type: ignore[no-any-return]
 
     def selected_alpn_protocol(self) -> str | None:
         """The protocol that was agreed on (RFC 7301)."""
-        return self.connection.ask_tls("selected_alpn_protocol")  # type: ignore[no-any-return]
+        return self.connection.transport.ask("selected_alpn_protocol")  # type: ignore[no-any-return]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from .._connection.connection import Connection
 from .._connection.streams import ClientSocket
-from .._connection.tls_connection import TLSConnection
 from .._connection.tls_socket import TLSClientSocket
 
 if TYPE_CHECKING:
@@ -50,11 +49,11 @@ def _on_path(
     make: "Callable[..., Connection]", sock: ClientSocket, address: Any, watch: Any, *, raw: bool = False
 ) -> Connection:
     connection = make(sock, address, watch, raw=raw)
-    connection.wire.take_paths()
+    connection.input.wire.take_paths()
     return connection
 
 
 def _over_tls(
     context_of: "ContextOf", sock: ClientSocket, address: Any, watch: Any, *, raw: bool = False
 ) -> Connection:
-    return TLSConnection(sock, address, watch, context_of(), raw=raw)
+    return Connection(sock, address, watch, context_of(), raw=raw)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from .._connection.connection import Connection
 from .._connection.exchange import Exchange
+from .._connection.sinks import Sinks
 from .._disconnect.callbacks import Callbacks
 from .._disconnect.client import find_request
 from .._disconnect.peer import ClientState, renew_lock
@@ -121,9 +122,12 @@ class Server:
         self._door = door
         self._config = config
         self._serial = serial
+        #: Where the records of its requests go.
+        self.sinks = Sinks(sinks, access_sink)
         #: The event loops, with connections of their own: one, or one for each core that can be used.
         self.watches = [
-            Watch(config, new_poller(), sinks) for _ in range(1 if serial else _useful_watches(config))
+            Watch(config, new_poller(), self.sinks)
+            for _ in range(1 if serial else _useful_watches(config))
         ]
         #: The first of them, which is all there is where handlers run one at a time.
         self.watch = self.watches[0]
@@ -132,8 +136,6 @@ class Server:
         self.workers = kind(self.watches, self.serve, config.max_threads, name)
         self._pacer = Pacer(self.workers.look, f"{name}-pacer")
         for watch in self.watches:
-            watch.access_sink = access_sink
-            watch.is_told = bool(sinks) or access_sink is not None
             watch.on_closed = door.closed
             watch.callbacks = self._callbacks
             watch.pacer = self._pacer
@@ -263,7 +265,7 @@ class Server:
             age = monotonic() - exchange.ready_at
             what = f"{exchange.request.method} {exchange.request.target[:200]}"
             _log.warning("cut off after %g s of grace: %a (%.1f s old)", grace or 0, what, age)
-            connection.cut_off()
+            connection.closing.cut_off()
         return bool(left)
 
     def serve(self, connection: Connection) -> None:
@@ -285,7 +287,7 @@ class Server:
                         return
                     continue
                 if connection.peer.state is _GONE:
-                    connection.drop()
+                    connection.closing.drop()
                     return
                 # Each request in a context of its own: what a handler sets is gone with it.
                 copy_context().run(handle, connection, exchange)
@@ -350,7 +352,7 @@ class Server:
         else:
             if connection.exchange is not None and not connection.exchange.answer_began:
                 # Before it is reported: that takes a while, in which the pacer would send the head.
-                connection.take_back()
+                connection.output.take_back()
             try:
                 if not (self._serial and not isinstance(error, Exception)):
                     self._door.failed(connection, error)
@@ -367,7 +369,7 @@ class Server:
         if outcome is not Outcome.FAILED:
             exchange.reason = reason
         if not exchange.answer_began:
-            connection.take_back()
+            connection.output.take_back()
         if exchange.answer_began:  # Maybe just now: until the head was back, the pacer could send it.
             return
         exchange.status = status
@@ -375,7 +377,7 @@ class Server:
         exchange.head_out = len(head)
         phase = exchange.phase
         try:
-            connection.send(head if exchange.is_for_head else head + body)
+            connection.output.send(head if exchange.is_for_head else head + body)
         except ClientDisconnected:
             pass
         if outcome is Outcome.TIMED_OUT:
@@ -387,4 +389,4 @@ class Server:
             if connection.one_thread:
                 connection.watch.end_handler(connection)
         finally:
-            connection.finish()
+            connection.closing.finish()

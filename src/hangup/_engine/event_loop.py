@@ -13,17 +13,18 @@ from threading import Event, Lock, current_thread, main_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._connection.closing import Ending, State
 from .._connection.connection import Connection
-from .._connection.exchange import Exchange
+from .._connection.link import Link
 from .._connection.loop import Loop
+from .._connection.sinks import Sinks
+from .._connection.state import State
+from .._connection.waiting import stop_waiting
 from .._http1.request_head import Heads
-from .._logging.repeated import Trouble
 from .._system.fork import PrivateSocket
 from .._system.poller import READABLE, InertPoller, Poller, is_established
 from ..config import Config
-from ..records import RequestRecord
-from .listener import ACCEPT_AT_ONCE, Accept, Listener, room
+from .listener import ACCEPT_AT_ONCE, Accept, Listener, Listeners
+from .room import close_some, room_for_connections
 
 if TYPE_CHECKING:
     from .._disconnect.callbacks import Callbacks
@@ -35,11 +36,6 @@ _log = logging.getLogger("hangup")
 
 # And at the very end, lest what the kernel has accepted in the server's name be reset.
 ACCEPT_LAST = 4096
-# When there is no room, so many of the idle connections are closed in one go: one in 64 of all that may
-# be open, for looking at them all is dear.
-ROOM_SHARE = 64
-# Seconds that a request may take to come when there is no room for other connections.
-SLOW_REQUEST = 1.0
 
 
 class _Timed(Protocol):
@@ -110,9 +106,7 @@ class Watch(Loop):
     rest is set before the threads start.
     """
 
-    def __init__(
-        self, config: Config, poller: Poller, sinks: Sequence[Callable[[RequestRecord], None]]
-    ) -> None:
+    def __init__(self, config: Config, poller: Poller, sinks: Sinks) -> None:
         self.config = config
         self.heads = Heads(config)
         self.poller = poller
@@ -129,14 +123,7 @@ class Watch(Loop):
         #: Do the listeners close when it drains? What waits there is accepted first.
         self.closes_listeners = False
         self.sinks = sinks
-        self.access_sink: Callable[[RequestRecord], None] | None = None
-        #: Whether anybody wants to know of requests: a record costs half a microsecond.
-        self.is_told = True
-        # By sink. Any thread; of the dict only single operations are used, each atomic.
-        self._troubles: dict[int, Trouble] = {}
         self.on_closed: Callable[[Any], None] | None = None
-        #: Does the program write its own log? Then what never reached a handler is not in it.
-        self.program_logs = False
         #: Called when a client leaves whose request may still wait for a thread.
         self.on_left: Callable[[Connection], None] = lambda _connection: None
         #: Called by the leader before each look at the poller while it drains, and when it has ended.
@@ -144,11 +131,9 @@ class Watch(Loop):
         #: Called when accepting pauses, since there is no room.
         self.on_full: Callable[[], None] = lambda: None
         self._entries: dict[int, _Watched] = {poller.wake_fd: _Waker(poller)}
-        self._listeners: list[Listener] = []
+        self.listeners = Listeners()
         #: Set by the leader when it has let go of them.
         self.accepts_no_more = Event()
-        # Their sockets, also after that: they may be the program's, and open for longer.
-        self._sockets: list[socket.socket] = []
         self._ready: deque[tuple[_Watched, int]] = deque()
         self._at_hand: deque[Connection] = deque()
         self.next_sweep = math.inf
@@ -165,7 +150,7 @@ class Watch(Loop):
         self.most_held = config.max_held_output
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
         #: with ``lock`` where there are several watches; and how many are gone, which ``lock`` guards.
-        self.most = config.max_connections or room()
+        self.most = config.max_connections or room_for_connections()
         self.opened = self.gone = 0
         #: The server's watches, where it has several. Set before the threads start.
         self._all: Sequence[Watch] = (self,)
@@ -217,7 +202,7 @@ class Watch(Loop):
         """
         _log.exception("while watching %r", entry)
         if isinstance(entry, Connection):
-            entry.close()
+            entry.closing.close()
 
     def _poll(self) -> None:
         timeout = None
@@ -275,7 +260,7 @@ class Watch(Loop):
                 return
             self.register(connection)
             if not connection.watched:
-                connection.close()
+                connection.closing.close()
                 return
         except BaseException:
             self._contain(connection)
@@ -318,32 +303,8 @@ class Watch(Loop):
         return [entry.connection for entry, _ in self._ready if isinstance(entry, _Newcomer)]
 
     def make_room(self) -> bool:
-        """Close some connections that nobody works for; True if it helps.
-
-        Those first that have been answered and only linger; then those that are idle, the longest idle
-        first; then those whose request is not whole, which have sent least for longest (408).  One whose
-        client has just sent something is none of them.
-        """
-        now = monotonic()
-        lingering, idle, slow = [], [], []
-        # A copy: other threads' connections come and go meanwhile.
-        for entry in list(self._entries.values()):
-            if not isinstance(entry, Connection):
-                continue
-            if entry.state is State.LINGERING:
-                lingering.append(entry)
-            elif entry.state is State.IDLE and entry.is_quiet:
-                idle.append(entry)
-            elif entry.state is State.IDLE and now - entry.idle_since > SLOW_REQUEST:
-                slow.append(entry)
-        idle.sort(key=lambda connection: connection.idle_since)
-        slow.sort(key=lambda connection: (connection.received, connection.idle_since))
-        candidates = [*lingering, *idle] or slow
-        wanted = max(1, len(candidates) // ROOM_SHARE)
-        for connection in candidates:
-            if wanted and (connection.state is State.LINGERING or not connection.has_news()):
-                wanted -= 1
-                connection.make_way()
+        """Close some connections that nobody works for; True if it helps."""
+        close_some(self.connections())
         return self.opened - self.gone < self.most
 
     def sending(self) -> list[Connection]:
@@ -358,36 +319,16 @@ class Watch(Loop):
         """Have ``next`` return this connection, which needs a thread."""
         self._ready.append((connection, 0))
 
-    def suspend_listeners(self) -> None:
-        """Accept nothing until :meth:`resume_listeners`.  Before the start, or by the leading thread."""
-        for listener in self._listeners:
-            listener.suspend()
-
-    def accept_one(self) -> bool:
-        """Accept one connection of each listener; False if there was none.  The leading thread's."""
-        return any([listener.accept(1) for listener in self._listeners])  # noqa: C419 - each of them
-
-    def resume_listeners(self) -> None:
-        """Accept again, and at once what has come.  The leading thread's."""
-        for listener in self._listeners:
-            listener.resume()
-
-    def filter_accepted(self, wanted: Callable[[Connection], bool]) -> None:
-        """Close what is accepted and not ``wanted``.  Before the first ``next``."""
-        for listener in self._listeners:
-            listener.wanted = wanted
-
     def listen(self, sock: socket.socket, accept: Accept, *, one_at_a_time: bool = False) -> None:
         """Accept connections.  Before the first ``next``."""
         listener = Listener(sock, accept, self, 1 if one_at_a_time else ACCEPT_AT_ONCE)
-        self._listeners.append(listener)
-        self._sockets.append(sock)
+        self.listeners.add(listener)
         self._entries[sock.fileno()] = listener
         self.poller.add_listener(sock)
 
     def _drain(self) -> bool:
         """Once: stop accepting and close what is idle.  True while connections are in use."""
-        listeners, self._listeners = self._listeners, []
+        listeners = self.listeners.take_all()
         for listener in listeners:
             self._entries.pop(listener.sock.fileno(), None)
             self.poller.remove(listener.sock)
@@ -400,12 +341,12 @@ class Watch(Loop):
         if listeners:
             for entry in list(self._entries.values()):
                 if isinstance(entry, Connection) and entry.state is State.IDLE:
-                    if entry.body_is_coming:
+                    if entry.arrival.coming is not None:
                         pass  # A request that was accepted, and has its own deadline.
                     elif self.drained_at:
                         entry.deadline = min(entry.deadline, self.drained_at)
                     else:
-                        entry.close_gently()
+                        entry.closing.close_gently()
             self._expecting = True
         if not self._at_hand:
             self.on_draining()
@@ -449,7 +390,7 @@ class Watch(Loop):
             self._expecting = True
             self.poller.wake()
 
-    def forget(self, connection: Ending) -> bool:
+    def forget(self, connection: Link) -> bool:
         """The connection closes; False if it has closed before."""
         with self.lock:
             if connection.state is State.CLOSED:
@@ -463,7 +404,7 @@ class Watch(Loop):
             self.poller.remove(connection.sock)
         return True
 
-    def end_handler(self, connection: Ending) -> None:
+    def end_handler(self, connection: Link) -> None:
         """No request follows on this connection: its handler ends, in the calling thread.
 
         In the main thread, what is no :exc:`Exception` is raised.
@@ -478,31 +419,11 @@ class Watch(Loop):
                     raise  # Ctrl-C, or sys.exit(), in a server whose handlers run there.
                 _log.exception("while a connection closed")
 
-    def closed(self, connection: Ending) -> None:
+    def closed(self, connection: Link) -> None:
         """The connection has closed."""
         self.end_handler(connection)
         if self.draining or self.paused:
             self.poller.wake()
-
-    def tell(self, record: RequestRecord, exchange: Exchange) -> None:
-        """A request has ended: its record goes to all who want to know."""
-        for sink in self.sinks:
-            self._call(sink, "a sink", record)
-        told_by_program = exchange.reported or (self.program_logs and not exchange.started_at)
-        if self.access_sink is not None and not told_by_program:
-            self._call(self.access_sink, "the access log", record)
-
-    def _call(self, sink: Callable[[RequestRecord], None], what: str, record: RequestRecord) -> None:
-        """One that fails costs nobody anything, and the log a line now and then, without the record."""
-        try:
-            sink(record)
-        except BaseException as error:
-            if not isinstance(error, Exception) and current_thread() is main_thread():
-                raise  # Ctrl-C, or sys.exit(), in a server whose handlers run there.
-            self._troubles.setdefault(id(sink), Trouble(what, "records")).failed(error)
-        else:
-            if self._troubles and (trouble := self._troubles.get(id(sink))) is not None:
-                trouble.over()
 
     def drain(self, patience: float = 0.0) -> None:
         """Accept nothing more, close what is idle, and end when the last request has ended.
@@ -515,7 +436,7 @@ class Watch(Loop):
             self.draining = True
         # Who enters itself after this look finds `draining` set.
         for connection in list(self.waiting):
-            connection.stop_waiting()
+            stop_waiting(connection, connection.transport)
         self.poller.wake()
 
     def stop(self) -> None:
@@ -529,9 +450,9 @@ class Watch(Loop):
         self.forked = self.ended = self.draining = self._stopped = True
         self.drained_at = 0.0
         self.has_children = False  # What it closes goes on being its parent's.
-        self.sinks, self.access_sink, self.is_told = (), None, False
+        self.sinks = Sinks()
         entries, self._entries = self._entries, {}
-        for sock in self._sockets:
+        for sock in self.listeners.sockets:
             PrivateSocket(sock).after_fork_in_child()
         connections = [entry for entry in entries.values() if isinstance(entry, Connection)]
         for connection in {*connections, *self._at_hand, *self._newcomers(), *others}:
@@ -555,9 +476,9 @@ class Watch(Loop):
         with self.lock:
             self.ended = True
         for connection in [*self._at_hand, *self._newcomers()]:
-            connection.close_at_the_end()
+            connection.closing.close_at_the_end()
         self._at_hand.clear()
         for entry in list(self._entries.values()):
             if isinstance(entry, Connection) and entry.state is not State.HANDLED:
-                entry.close_at_the_end()
+                entry.closing.close_at_the_end()
         self.poller.close()

@@ -10,21 +10,17 @@ import errno
 import logging
 import math
 import socket
-import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._connection.loop import Loop
 
-if sys.platform != "win32":
-    import resource
-
 if TYPE_CHECKING:
     from .._connection.connection import Connection
     from .._system.poller import InertPoller, Poller
 
-__all__ = ["ACCEPT_AT_ONCE", "Accept", "Listener", "raise_descriptor_limit", "room"]
+__all__ = ["ACCEPT_AT_ONCE", "Accept", "Listener", "Listeners"]
 
 _log = logging.getLogger("hangup")
 
@@ -38,10 +34,6 @@ ACCEPT_BUSY = 0.0005
 # memory left to give; a connection that closes ends the pause sooner. And between two warnings of it.
 ACCEPT_PAUSE = 0.1
 ACCEPT_WARNING = 10.0
-# Descriptors that are left to the program: an eighth, and so many at least.
-SPARE_SHARE = 8
-SPARE = 32
-
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 #: Takes one connection from a listening socket; returns None if it is not wanted. Raises OSError.
@@ -131,7 +123,7 @@ class Listener:
             if connection is None:
                 continue
             if not self.wanted(connection):
-                connection.close()
+                connection.closing.close()
             elif taker is watch:
                 watch.add(connection)
             else:
@@ -175,25 +167,42 @@ class Listener:
             self.accept(self._most)
 
 
-def raise_descriptor_limit() -> None:
-    """Have as many descriptors as this process may, and so as many connections.
+class Listeners:
+    """The listening sockets of one event loop.  Its thread calls this; before the start, any."""
 
-    The soft limit of 1,024 is there for programs that use select(2); Go's runtime lifts it likewise.
-    """
-    if sys.platform != "win32":
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            except (OSError, ValueError) as error:  # pragma: no cover - macOS has a limit besides
-                _log.debug("the limit of descriptors stays at %s: %s", soft, error)
+    def __init__(self) -> None:
+        self._all: list[Listener] = []
+        #: Their sockets, also when they are let go of: they may be the program's, and open for longer.
+        self.sockets: list[socket.socket] = []
 
+    def add(self, listener: Listener) -> None:
+        """One more."""
+        self._all.append(listener)
+        self.sockets.append(listener.sock)
 
-def room() -> int:
-    """How many connections the limit of descriptors allows (RLIMIT_NOFILE), with some to spare."""
-    if sys.platform == "win32":  # pragma: no cover
-        return sys.maxsize
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return sys.maxsize
-    return max(1, limit - max(SPARE, limit // SPARE_SHARE))
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def take_all(self) -> list[Listener]:
+        """Let go of them."""
+        listeners, self._all = self._all, []
+        return listeners
+
+    def suspend(self) -> None:
+        """Accept nothing until :meth:`resume`."""
+        for listener in self._all:
+            listener.suspend()
+
+    def resume(self) -> None:
+        """Accept again, and at once what has come."""
+        for listener in self._all:
+            listener.resume()
+
+    def accept_one(self) -> bool:
+        """Accept one connection of each; False if there was none."""
+        return any([listener.accept(1) for listener in self._all])  # noqa: C419 - each of them
+
+    def filter(self, wanted: Callable[["Connection"], bool]) -> None:
+        """Close what is accepted and not ``wanted``.  Before the start."""
+        for listener in self._all:
+            listener.wanted = wanted

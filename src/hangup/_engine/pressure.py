@@ -12,6 +12,8 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .._connection.waiting import stop_waiting
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -68,7 +70,7 @@ class Pressure:
             return False
         for connection in [one for watch in self._watches for one in list(watch.waiting)][:waiting]:
             waiting -= 1
-            connection.stop_waiting()
+            stop_waiting(connection, connection.transport)
         for connection in self._slow(full=full)[:waiting]:
             connection.evict()
         self.deadline = monotonic() + _INTERVAL
@@ -82,10 +84,11 @@ class Pressure:
         if full:  # Those that hold no thread hold a connection.
             clients += [one for watch in self._watches for one in watch.sending()]
         for connection in clients:
-            exchange = connection.exchange_under_way
+            sending = connection.sending
+            exchange = connection.exchange if sending is None else sending.exchange
             if exchange is None:
                 continue
-            moved = connection.bytes_moved(exchange)
+            moved = connection.input.bytes_moved(exchange)
             before, since = seen[exchange] = self._seen.get(exchange, (moved, now))
             if now - since < _OBSERVED:
                 continue

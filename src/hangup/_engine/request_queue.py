@@ -87,6 +87,6 @@ def is_dead(connection: Connection) -> bool:
     # It was noticed late, or came late. The kernel knows; but what is acknowledged after it, a
     # keep-alive probe say, makes it look later, so this is asked when it is noticed, and kept.
     if exchange.fin_late is None:
-        late = connection.fin_after_data()
+        late = connection.transport.fin_after_data()
         exchange.fin_late = late is None or late > HALF_CLOSE_GRACE
     return exchange.fin_late

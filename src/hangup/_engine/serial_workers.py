@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from .._connection.closing import State
 from .._connection.connection import Connection
+from .._connection.state import State
 from .event_loop import Watch
 from .lead import Worker
 from .request_queue import is_dead
@@ -49,7 +49,7 @@ class SerialWorkers(Workers):
             self.on_waiting()
             self._arrived.release()
         else:
-            connection.turn_away()
+            connection.closing.turn_away()
         return False
 
     def _check_drained(self) -> None:
@@ -94,7 +94,7 @@ class SerialWorkers(Workers):
             if connection.exchange is None:
                 self._serve(connection)  # an errand: it is no request
             elif is_dead(connection):
-                connection.drop()
+                connection.closing.drop()
             else:
                 return connection
 
@@ -105,7 +105,7 @@ class SerialWorkers(Workers):
                 return False
         self._arrived.acquire()  # which counts it, or is about to
         if is_dead(connection):
-            connection.drop()
+            connection.closing.drop()
             return False
         return True
 

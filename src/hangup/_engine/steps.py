@@ -74,8 +74,8 @@ class Steps:
         # Connections of our own, by their address.
         self._knocks: dict[Any, socket.socket] = {}
         engine.listen(sock, one_at_a_time=True)
-        self._watch.filter_accepted(self._is_wanted)
-        self._watch.suspend_listeners()
+        self._watch.listeners.filter(self._is_wanted)
+        self._watch.listeners.suspend()
         self._workers.on_waiting = self._request_waits
         # Set when a request has come, or a connection has closed.
         self._news = threading.Event()
@@ -111,7 +111,7 @@ class Steps:
             hurried = timeout is not None and timeout < _FIRST_REQUEST
             if hurried and select.select([self._sock], [], [], timeout)[0]:
                 timeout = _FIRST_REQUEST
-            self._run(self._watch.resume_listeners)
+            self._run(self._watch.listeners.resume)
             return self._workers.take(timeout)
         finally:
             self._end_taking()
@@ -125,7 +125,7 @@ class Steps:
         if not connection.is_open or not self._turn.acquire(blocking=False):
             return False  # Somebody else is waiting for a request, whose turn it is.
         self._taking = True
-        self._run(self._watch.resume_listeners)
+        self._run(self._watch.listeners.resume)
         try:
             limit = _NEXT_REQUEST if timeout is None else min(timeout, _NEXT_REQUEST)
             deadline = monotonic() + limit
@@ -141,7 +141,7 @@ class Steps:
             self._turn.release()
 
     def _end_taking(self) -> None:
-        self._run(self._watch.suspend_listeners)
+        self._run(self._watch.listeners.suspend)
         self._taking = False
         if self._workers.waiting and not self._knocks and not self.closed:
             self._knock()
@@ -152,7 +152,7 @@ class Steps:
         Else the listening socket would stay ready, and the next call would wait for a request that does
         not come.  Clients' connections that are accepted on the way have their turn.
         """
-        while self._knocks and self._watch.accept_one():
+        while self._knocks and self._watch.listeners.accept_one():
             pass
 
     def _closed(self, connection: "Connection") -> None:
@@ -163,7 +163,7 @@ class Steps:
         """Called by the event loop's thread."""
         self._news.set()
         if self._taking:
-            self._watch.suspend_listeners()  # The next connection is for the next call.
+            self._watch.listeners.suspend()  # The next connection is for the next call.
         elif not self._knocks:
             self._knock()
 

@@ -161,7 +161,7 @@ class Workers:
                 worker.thread.join(_ENDING)
         with self._lock:
             while (connection := self._backlog.take()) is not None:
-                connection.close_at_the_end()
+                connection.closing.close_at_the_end()
 
     @property
     def thread_count(self) -> int:
@@ -177,10 +177,14 @@ class Workers:
         busy = self._look_at_leaders()
         held = set()
         for connection in [worker.connection for worker in list(self._threads)] + list(self.guests):
-            if connection is not None and connection.holds_back and connection.exchange is not None:
+            if (
+                connection is not None
+                and connection.output.holds_back
+                and connection.exchange is not None
+            ):
                 held.add(connection.exchange)
                 if connection.exchange in self._held_seen:
-                    connection.send_held()
+                    connection.output.send_held()
         self._held_seen = held
         if not busy and not held:
             return 0.0
@@ -308,7 +312,7 @@ class Workers:
             waits = is_full and self._wait_locked(connection)
         if is_full:
             if not waits:
-                connection.turn_away()
+                connection.closing.turn_away()
             return False
         # No thread can be had. Better a watch that pauses than a request that is lost.
         self._handle(me, connection, 0)
@@ -396,15 +400,15 @@ class Workers:
                     return None
             if not is_dead(connection):
                 return connection
-            connection.drop()
+            connection.closing.drop()
 
     def _client_left(self, connection: Connection) -> None:
         """Under overload a request may wait for long: drop it now, with what it holds."""
         with self._lock:
             if not is_dead(connection) or not self._backlog.remove(connection):
                 return
-        connection.tell_unstarted()
-        connection.retire()
+        connection.delivery.tell_unstarted()
+        connection.closing.retire()
 
     def _follow(self, me: Worker) -> bool:
         """Sleep until this thread is to lead; False if it is to end."""

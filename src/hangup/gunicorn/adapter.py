@@ -213,7 +213,7 @@ def _request_of(request: Request, connection: Connection) -> Any:
         version=(1, int(request.protocol[-1])),
         headers=_upper(request),
         trailers=[],
-        scheme="https" if connection.encrypts else "http",
+        scheme="https" if connection.transport.encrypts else "http",
         peer_addr=address,
         remote_addr=address,
         proxy_protocol_info=None,

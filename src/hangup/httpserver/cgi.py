@@ -43,7 +43,7 @@ if _Stock is not None:
                 self._announce_body(body.tell())
                 body.seek(0)
                 self.rfile = body
-                if connection.encrypts:
+                if connection.transport.encrypts:
                     # A script can't encrypt: what it writes goes out when it has ended.
                     self.wfile = answer
                 try:
@@ -51,7 +51,7 @@ if _Stock is not None:
                 finally:
                     self.rfile, self.wfile = body_stream, answer_stream
                     self.close_connection = True  # The script alone knows where its answer ends.
-                if connection.encrypts:
+                if connection.transport.encrypts:
                     answer.seek(0)
                     shutil.copyfileobj(answer, answer_stream)
 

@@ -255,7 +255,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
             super().copyfile(source, outputfile)
             return
         window.file.seek(start)
-        if connection.send_file(window.file, start, missing) < missing:
+        if connection.output.send_file(window.file, start, missing) < missing:
             self.close_connection = True  # It has shrunk: only closing can tell.
         outputfile.room -= missing
 

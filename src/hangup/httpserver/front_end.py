@@ -83,7 +83,7 @@ class HTTPDoor:
             server.handle_error(connection.sock, connection.address)
         finally:
             if not wanted:
-                connection.close()
+                connection.closing.close()
         return wanted
 
     def handle(self, connection: Connection) -> None:
@@ -118,7 +118,7 @@ class HTTPDoor:
         connection.handler = handler
         if self._plain_finish:
             connection.answer = handler.serve_one
-        connection.closes_slowly = handler.finishes_itself() or not self._plain_close
+        connection.closing.is_slow = handler.finishes_itself() or not self._plain_close
         return handler
 
     def failed(self, connection: Connection, error: BaseException) -> None:  # noqa: ARG002

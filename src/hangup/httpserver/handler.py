@@ -205,7 +205,7 @@ class BaseHTTPRequestHandler(Responding):
             self._length == sent
             and exchange.answer_began
             and not exchange.cut_short
-            and not connection.holds_back
+            and not connection.output.holds_back
         )
 
     def next_line(self, stream: RequestStream) -> bool:
@@ -218,7 +218,7 @@ class BaseHTTPRequestHandler(Responding):
         exchange = connection.exchange
         if not self._taken or exchange is None:
             return False
-        connection.flush()
+        connection.output.flush()
         if not exchange.answer_began or not self._is_whole(connection) or not self.next_request():
             return False
         if connection.request is None:
@@ -226,7 +226,7 @@ class BaseHTTPRequestHandler(Responding):
             assert connection.refusal is not None
             self._refuse(connection.refusal)
             return False
-        connection.adopt_stream(stream)
+        connection.input.adopt_stream(stream)
         stream.goes_on = self.next_line
         self.__dict__["rfile"] = stream
         return True
@@ -253,7 +253,7 @@ class BaseHTTPRequestHandler(Responding):
     def handle_one_request(self) -> None:
         """Find the method ``do_…`` for the request, and call it."""
         connection = self._hangup
-        if connection is None or connection.is_raw:
+        if connection is None or connection.input.is_raw:
             super().handle_one_request()
             return
         if self._taken and not self.next_request():
@@ -283,7 +283,7 @@ class BaseHTTPRequestHandler(Responding):
         documentation.
         """
         connection = self._hangup
-        if connection is None or connection.is_raw:
+        if connection is None or connection.input.is_raw:
             return super().parse_request()
         if self._taken and not self.next_request():
             return False
@@ -323,8 +323,8 @@ class BaseHTTPRequestHandler(Responding):
         unended = self.__dict__.get("_headers_buffer")
         if connection.peer.state is ClientState.GONE:
             return  # Nobody waits, and nobody takes anything for anything.
-        begun = exchange.out or connection.holds_back
-        sent = 0 if connection.holds_back else exchange.out - exchange.head_out
+        begun = exchange.out or connection.output.holds_back
+        sent = 0 if connection.output.holds_back else exchange.out - exchange.head_out
         if unended:
             unended.clear()
             fault = "has begun a head and not ended it"

@@ -128,7 +128,7 @@ class Handling:
             exchange = connection.exchange
             assert exchange is not None
             if connection.peer.state is ClientState.GONE:
-                connection.drop()
+                connection.closing.drop()
                 return
             # As the engine does it: each request in a context of its own.
             context = copy_context()
@@ -181,7 +181,7 @@ class Handling:
                 exchange.start(connection)
                 self.begin_request(connection)
                 return True
-            connection.tell_unstarted()
+            connection.delivery.tell_unstarted()
         connection.keep_open = False
         self.close_connection = True
         self.raw_requestline = b""  # What http.server's own finds there at the end.
@@ -193,7 +193,7 @@ class Handling:
         if exchange is None:
             return False
         try:
-            connection.flush()
+            connection.output.flush()
         except ClientDisconnected:
             return False
         return self._has_sent_all(connection, exchange)
@@ -230,23 +230,23 @@ class Handling:
         buffer.clear()
         exchange = connection.exchange
         if exchange is None:
-            connection.send(head)
+            connection.output.send(head)
             return
         exchange.head_out += len(head)
         if not head.endswith(b"\r\n\r\n"):
             # Not all of it: somebody else goes on writing, a CGI script say.
-            connection.send(head)
+            connection.output.send(head)
         elif exchange.status >= 200 and self.command != "CONNECT":
-            connection.hold(head)
+            connection.output.hold(head)
         else:
-            connection.send(head)
+            connection.output.send(head)
             if exchange.status < 200 and exchange.status != HTTPStatus.SWITCHING_PROTOCOLS:
                 exchange.forget_interim(len(head))
                 return
-            if not connection.is_raw and (
+            if not connection.input.is_raw and (
                 exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or 200 <= exchange.status < 300
             ):
-                connection.upgrade()
+                connection.input.upgrade()
 
 
 def shown_client(address: Any) -> str:

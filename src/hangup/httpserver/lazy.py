@@ -20,9 +20,9 @@ class LazyStream:
         if connection.exchange is None:
             return _closed_stream()  # A handler that was kept beyond its request.
         if handler._head_taken:  # noqa: SLF001
-            stream = connection.stream
+            stream = connection.input.stream
         else:
-            stream = connection.open_stream(head_first=True, goes_on=handler._own_loop)  # noqa: SLF001
+            stream = connection.input.open_stream(head_first=True, goes_on=handler._own_loop)  # noqa: SLF001
         if handler._own_loop:  # noqa: SLF001
             stream.goes_on = handler.next_line
         handler.__dict__["rfile"] = stream

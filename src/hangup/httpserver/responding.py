@@ -187,8 +187,8 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
             self.wfile.room = length
         if (
             not connection.keep_open
-            or (connection.watch.draining and connection.is_last())
-            or (not connection.wire.body_ended and connection.leaves_body(exchange))
+            or (connection.watch.draining and connection.arrival.is_last())
+            or (not connection.input.wire.body_ended and connection.arrival.leaves_body(exchange))
         ):
             self.close_connection = True
         self._closes = self.close_connection

@@ -22,8 +22,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .._connection.closing import State
 from .._connection.connection import Connection
+from .._connection.state import State
 from .._connection.streams import ClientSocket
 from .._engine.engine import Server, shown, tune_listener
 from .._engine.steps import Steps
@@ -133,8 +133,7 @@ class _OnEngine(socketserver.TCPServer):
         engine = Server(
             self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
         )
-        for watch in engine.watches:
-            watch.program_logs = program_logs(self.RequestHandlerClass)
+        engine.sinks.program_logs = program_logs(self.RequestHandlerClass)
         return engine
 
     # -- serve_forever and shutdown
@@ -349,7 +348,7 @@ class _OnEngine(socketserver.TCPServer):
     def shutdown_request(self, request: Any) -> None:
         """Close a connection that is done with."""
         if isinstance(request, ClientSocket) and request.connection.blocking:
-            request.connection.finish()
+            request.connection.closing.finish()
             return
         if isinstance(request, ssl.SSLSocket):
             say_goodbye(request, self._config.write_timeout)

@@ -87,7 +87,7 @@ class _Adapter(Handling):
         keep_open = connection.keep_open
         super().finish()  # type: ignore[misc]
         connection.keep_open = keep_open
-        connection.renew_stream()
+        connection.input.renew_stream()
 
     def _being_made(self) -> bool:
         return self._hangup is not None and self._hangup.handler is BEING_MADE
@@ -122,7 +122,8 @@ class _Adapter(Handling):
             self._report_departure(connection)
 
     def _end_exchange(self, connection: Connection, *, keep_open: bool) -> None:
-        connection.give_back_stream()  # What was read ahead is the next request's, and counts there.
+        # What was read ahead is the next request's, and counts there.
+        connection.input.give_back_stream()
         connection.end_exchange(
             keep_open=connection.keep_open and keep_open,
             whole=connection.peer.state is ClientState.OPEN or self._is_whole(connection),
@@ -155,7 +156,7 @@ class _Adapter(Handling):
         if connection is not None and self._parsed and connection.exchange is not None:
             # A loop of the program's own has read on, and come to another request.
             self.end_request(connection)
-            connection.begin_unparsed()
+            connection.arrival.begin_unparsed()
             assert connection.exchange is not None
             connection.exchange.start(connection)
             self.begin_request(connection)
@@ -172,7 +173,7 @@ class _Adapter(Handling):
         length = str(fields.get("Content-Length", "0")).strip()
         if "Transfer-Encoding" in fields or not length.isascii() or not length.isdigit():
             return math.inf
-        return exchange.body_in - connection.stream.buffered + int(length)
+        return exchange.body_in - connection.input.stream.buffered + int(length)
 
     def _before_line(self) -> None:
         """A line is read: a loop of the program's own may be about to read its next request's.
@@ -185,16 +186,16 @@ class _Adapter(Handling):
         exchange = connection.exchange
         if not self._parsed or exchange is None or self.close_connection:
             return
-        if exchange.body_in - connection.stream.buffered < self._body_end:
+        if exchange.body_in - connection.input.stream.buffered < self._body_end:
             return
-        connection.flush()
+        connection.output.flush()
         upgraded = exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or self.command == "CONNECT"
         if not exchange.answer_began or upgraded:
             return
         if self.next_request():
             self._served = True
         else:
-            connection.stream.end()
+            connection.input.stream.end()
 
     def _describe(self, connection: Connection) -> None:
         exchange = connection.exchange

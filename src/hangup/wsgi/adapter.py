@@ -117,7 +117,7 @@ class WSGIDoor:
     def complete(self, environ: dict[str, Any], connection: Connection) -> None:
         """Add what the head does not say, and plain HTTP has not: TLS."""
         if self._context_of is not None and "SSL_PROTOCOL" not in connection.handler:
-            told = tls_environ(connection)  # type: ignore[arg-type]
+            told = tls_environ(connection)
             connection.handler.update(told)
             environ.update(told)
 

@@ -37,7 +37,7 @@ def send_continue(connection: "Connection", exchange: "Exchange") -> None:
 def send_interim(connection: "Connection", exchange: "Exchange", head: bytes) -> None:
     """Send a 1xx, which is not the response yet (RFC 9110 §15.2)."""
     exchange.head_out += len(head)
-    connection.send(head)
+    connection.output.send(head)
     exchange.forget_interim(len(head))
 
 
@@ -47,10 +47,10 @@ def open_input(connection: "Connection") -> RequestStream:
     A client that waits to hear that it may send its body hears it at the first read
     (RFC 9110 §10.1.1).
     """
-    stream = connection.stream
+    stream = connection.input.stream
     request = connection.request
     if request is not None and request.expects_continue:
-        more = connection.more_body
+        more = connection.input.more_body
 
         def first() -> bytes:
             stream.continue_with(more)
@@ -58,7 +58,7 @@ def open_input(connection: "Connection") -> RequestStream:
             if (
                 exchange is not None
                 and not (exchange.answer_began or exchange.continued)
-                and not connection.wire.buffer
+                and not connection.input.wire.buffer
             ):
                 send_continue(connection, exchange)
             return more()
@@ -75,14 +75,14 @@ def gather_input(connection: "Connection", most: int = GATHERED) -> int | None:
 
     Raises what reading raises, before the application has begun.
     """
-    wire, exchange, request = connection.wire, connection.exchange, connection.request
+    wire, exchange, request = connection.input.wire, connection.exchange, connection.request
     if exchange is None or request is None:
         return None
     if not wire.body_at_hand(most) and request.expects_continue and not wire.buffer:
         send_continue(connection, exchange)
     try:
         while not wire.body_at_hand(most):
-            connection.receive_body()
+            connection.input.receive_body()
     except ClientDisconnected:
         exchange.left_phase = Phase.BODY  # A FIN may have come before this thread looked.
         raise

@@ -96,7 +96,9 @@ class Answer:
         """Whether the kernel has taken all of it, as far as its head says how much that is."""
         connection = self._connection
         return (
-            self._framing in (0, _NO_BODY) and not self._exchange.cut_short and not connection.left_over
+            self._framing in (0, _NO_BODY)
+            and not self._exchange.cut_short
+            and not connection.output.left_over
         )
 
     @property
@@ -153,7 +155,7 @@ class Answer:
         elif framing == _CHUNKED:
             self._send_chunk(data)
         elif framing == _UNTIL_CLOSE:
-            self._connection.send_block(data)
+            self._connection.output.send_block(data)
         elif framing != _NO_BODY:
             self._send_counted(data, framing)
 
@@ -192,8 +194,8 @@ class Answer:
             and not head.closes
             and framing != _UNTIL_CLOSE
             and connection.keep_open
-            and not (connection.watch.draining and connection.is_last())
-            and not (request.length and connection.leaves_body(self._exchange))
+            and not (connection.watch.draining and connection.arrival.is_last())
+            and not (request.length and connection.arrival.leaves_body(self._exchange))
         )
         if not self.keep_open:
             parts.append(b"Connection: close\r\n")
@@ -211,19 +213,19 @@ class Answer:
         """Head and first block leave together, unless copying them would cost more than a call."""
         connection, framing = self._connection, self._framing
         if framing == _NO_BODY or not data:
-            connection.send(head)
+            connection.output.send(head)
         elif framing == _CHUNKED:
             self._send_chunk(data, head)
         elif len(data) > JOIN_SIZE:
-            connection.send(head)
+            connection.output.send(head)
             self.write(data)
         elif framing == _UNTIL_CLOSE:
-            connection.send(head + data)
+            connection.output.send(head + data)
         elif len(data) <= framing:
             self._framing = framing - len(data)
-            connection.send(head + data)
+            connection.output.send(head + data)
         else:
-            connection.send(head)
+            connection.output.send(head)
             self._send_counted(data, framing)
 
     def _send_chunk(self, data: bytes, before: bytes = b"") -> None:
@@ -232,24 +234,24 @@ class Answer:
         size = b"%x\r\n" % len(data)
         self._exchange.head_out += len(size) + 2  # Framing is no part of the body.
         if before and len(data) <= JOIN_SIZE:
-            connection.send(b"%b%b%b\r\n" % (before, size, data))
+            connection.output.send(b"%b%b%b\r\n" % (before, size, data))
         elif len(data) <= JOIN_SIZE:
-            connection.send_block(b"%b%b\r\n" % (size, data))
+            connection.output.send_block(b"%b%b\r\n" % (size, data))
         else:
-            connection.send(before + size)
-            connection.send(data)
-            connection.send(b"\r\n")
+            connection.output.send(before + size)
+            connection.output.send(data)
+            connection.output.send(b"\r\n")
 
     def _send_counted(self, data: bytes, room: int) -> None:
         more = len(data) - room
         self._framing = max(0, -more)
         if more == 0 and self._given:
-            self._connection.send_last(data)
+            self._connection.output.send_last(data)
             return
         if more < 0:
-            self._connection.send_block(data)
+            self._connection.output.send_block(data)
             return
-        self._connection.send(data[:room])
+        self._connection.output.send(data[:room])
         if more > 0:
             raise WSGIError(f"the body is longer than its Content-Length, by {more} bytes at least")
 
@@ -265,7 +267,7 @@ class Answer:
             and self._request.keeps_plainly
             and type(block) is bytes
             and head.is_plain
-            and self._connection.wire.body_ended
+            and self._connection.input.wire.body_ended
             and head.length <= JOIN_SIZE
             and self._connection.keep_open
             and not self._connection.watch.draining
@@ -278,7 +280,7 @@ class Answer:
             exchange.head_out += len(raw)
             self.keep_open = True
             self._framing = 0
-            self._connection.send(raw + block)
+            self._connection.output.send(raw + block)
         else:
             self._given = True
             self._send_blocks((block,), len(block))
@@ -344,7 +346,7 @@ class Answer:
         self._probed = True
         if self._framing == _CHUNKED:
             self._exchange.head_out += 1
-            self._connection.send(b"0")
+            self._connection.output.send(b"0")
         elif self._framing == _UNSENT and self._request.protocol == "HTTP/1.1":
             send_continue(self._connection, self._exchange)
         else:
@@ -359,7 +361,7 @@ class Answer:
             return
         self._begin(b"", count)
         if self._framing != _NO_BODY:
-            self._framing -= self._connection.send_file(file, offset, count)
+            self._framing -= self._connection.output.send_file(file, offset, count)
 
     def _finish(self) -> None:
         """The application has given all of the body."""
@@ -372,7 +374,7 @@ class Answer:
             self._begin(b"", 0)
         elif self._framing == _CHUNKED:
             self._exchange.head_out += len(_LAST_CHUNK)
-            self._connection.send(_LAST_CHUNK)
+            self._connection.output.send(_LAST_CHUNK)
         elif self._framing > 0:
             raise WSGIError(f"the body is shorter than its Content-Length, by {self._framing} bytes")
 

@@ -10,7 +10,7 @@ It is made once for each connection, at its first request.
 import ssl
 from typing import Any
 
-from .._connection.tls_connection import TLSConnection
+from .._connection.connection import Connection
 
 __all__ = ["tls_environ"]
 
@@ -38,19 +38,19 @@ _ALTERNATIVES = {"DNS": "DNS", "email": "Email"}
 _Name = tuple[tuple[tuple[str, str], ...], ...]
 
 
-def tls_environ(connection: TLSConnection) -> dict[str, str]:
+def tls_environ(connection: Connection) -> dict[str, str]:
     """``SSL_…``: the protocol and the cipher, and who the client is, if it has shown a certificate.
 
     ``SSL_CLIENT_VERIFY`` is always there, ``SUCCESS`` or ``NONE``: a client whose certificate nobody
     vouches for does not come so far.
     """
-    environ = {"SSL_CLIENT_VERIFY": "NONE", "SSL_PROTOCOL": connection.ask_tls("version") or ""}
-    if cipher := connection.ask_tls("cipher"):
+    environ = {"SSL_CLIENT_VERIFY": "NONE", "SSL_PROTOCOL": connection.transport.ask("version") or ""}
+    if cipher := connection.transport.ask("cipher"):
         environ["SSL_CIPHER"] = cipher[0]
         environ["SSL_CIPHER_USEKEYSIZE"] = str(cipher[2])
-    if binary := connection.ask_tls("getpeercert", True):
+    if binary := connection.transport.ask("getpeercert", True):
         environ["SSL_CLIENT_CERT"] = ssl.DER_cert_to_PEM_cert(binary)
-        if certificate := connection.ask_tls("getpeercert"):
+        if certificate := connection.transport.ask("getpeercert"):
             environ["SSL_CLIENT_VERIFY"] = "SUCCESS"
             environ.update(_client(certificate))
     return environ
