@@ -38,7 +38,7 @@ for name in ("FORCE_COLOR", "PYTHON_COLORS"):
 #: Seconds after which a test that waits has failed. Nothing waits this long when all is well.
 PATIENCE = 10.0
 #: What comes of a longer body before its handler begins.
-BEFORE_HANDLER = hangup.Config().body_ahead
+BEFORE_HANDLER = hangup.Config().body_prefetch
 #: What ``interrupting()`` does where it works; ``test_interrupt_refusal.py`` sees where it doesn't.
 interrupts = pytest.mark.skipif(
     bool(refusal()), reason=f"interrupting() refuses this Python: {refusal()}"

@@ -33,8 +33,9 @@ logging.basicConfig(level=logging.WARNING)
 logging.getLogger("hangup.access").setLevel(logging.WARNING)  # Access lines are none of it.
 
 config = hangup.Config(
-    max_threads=16, head_timeout=2.0, body_timeout=2.0, write_timeout=2.0, handshake_timeout=2.0,
-    keep_alive_timeout=5.0, linger_timeout=0.5, thread_idle_timeout=0.5, min_rate=1000.0,
+    max_threads=16, request_header_timeout=2.0, body_timeout=2.0, write_timeout=2.0,
+    handshake_timeout=2.0, keep_alive_timeout=5.0, linger_timeout=0.5, thread_idle_timeout=0.5,
+    min_data_rate=1000.0,
 )
 
 def work(path, read, client):

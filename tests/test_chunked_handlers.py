@@ -220,7 +220,7 @@ def test_chunks_that_come_slowly_and_trailers(serve: Any) -> None:
 
     chunks = CHUNKS[:-2] + b"X: y\r\n\r\n"
     cls = echo(body)
-    with serve(cls, config=hangup.Config(body_ahead=1)).connect() as peer:
+    with serve(cls, config=hangup.Config(body_prefetch=1)).connect() as peer:
         peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
         for at in range(len(chunks)):
             peer.send(chunks[at : at + 1])

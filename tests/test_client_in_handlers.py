@@ -440,7 +440,7 @@ def test_the_fallback_poller_is_blind_behind_unread_bytes_but_for_resets(
             assert meeting.proceed.acquire(timeout=PATIENCE)
             self.client.wait(PATIENCE)
 
-    serving: Serving = serve(Handler, config=Config(body_ahead=0))
+    serving: Serving = serve(Handler, config=Config(body_prefetch=0))
     peer = serving.connect().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
     meeting.wait()
     peer.send(b"some of it")
@@ -542,7 +542,7 @@ def test_a_client_that_vanishes_before_it_acknowledges_the_first_piece_is_notice
             self.wfile.write(b"the first event")
             meeting.seen += [client.wait(PATIENCE), client.reason]
 
-    serving: Serving = serve(Handler, config=Config(keepalive_idle=1, write_timeout=1))
+    serving: Serving = serve(Handler, config=Config(tcp_keepalive_idle=1, write_timeout=1))
     with serving.connect() as peer:
         peer.get("/")
         meeting.wait()

@@ -150,7 +150,7 @@ def observe(point: str, manner: str) -> dict[str, str]:
     """Play one row; what the handler saw."""
     stage = Stage(patience=0.05 if manner == "stays" else PATIENCE)
     handler = type("Handler", (Handler,), {"stage": stage})
-    config = Config(keepalive_idle=1, write_timeout=0.2 if manner == "reads nothing" else 1.5)
+    config = Config(tcp_keepalive_idle=1, write_timeout=0.2 if manner == "reads nothing" else 1.5)
     serving = Serving(handler, config=config)
     peer = Peer(serving.address)
     try:

@@ -24,8 +24,11 @@ def test_the_defaults_are_good_and_explained() -> None:
         ({"max_threads": 0}, "max_threads must be at least 1, not 0"),
         ({"max_threads": 1.5}, "max_threads must be a whole number, not 1.5"),
         ({"max_threads": True}, "max_threads must be a whole number, not True"),
-        ({"head_timeout": "5"}, "head_timeout must be a number, not '5'"),
-        ({"head_timeout": float("nan")}, "head_timeout must be at least 0.01, not nan"),
+        ({"request_header_timeout": "5"}, "request_header_timeout must be a number, not '5'"),
+        (
+            {"request_header_timeout": float("nan")},
+            "request_header_timeout must be at least 0.01, not nan",
+        ),
         ({"write_timeout": -1}, "write_timeout must be at least 0.01, not -1"),
     ],
 )

@@ -244,7 +244,7 @@ def test_a_client_that_reads_nothing_is_given_up(serve: Any, base: Any) -> None:
 
 
 def test_a_head_that_never_ends_is_given_up(serve: Any, base: Any) -> None:
-    serving = serve(make_handler(base, Stage()), config=Config(head_timeout=0.1))
+    serving = serve(make_handler(base, Stage()), config=Config(request_header_timeout=0.1))
     with serving.connect() as peer:
         peer.send(b"GET / HTTP/1.1\r\n")
         assert b"408" in peer.read_to_end()

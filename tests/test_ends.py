@@ -182,7 +182,7 @@ import threading
 def ready(server):
     say("port", server.port)
     GIVES
-hangup.serve(app, port=0, grace=GRACE, access_log="json", ready=ready)
+hangup.serve(app, port=0, graceful_timeout=GRACE, access_log="json", ready=ready)
 say("returned")
 """
 ENDS = {
@@ -197,7 +197,7 @@ def serve_app_in(run: Any, directory: Path, way: str, grace: float) -> Program:
     (directory / "ending.py").write_text(APP)
     if way.startswith("serve"):
         return run(
-            "", sys.executable, "-m", "hangup", "serve", "--port", "0", "--grace", str(grace),
+            "", sys.executable, "-m", "hangup", "serve", "--port", "0", "--graceful-timeout", str(grace),
             "--access-log", "json", "--app-dir", str(directory), "ending:app",
         )  # fmt: skip
     gives = "threading.Thread(target=lambda: (input(), server.shutdown())).start()"
@@ -284,7 +284,7 @@ def on_path(run: Any, directory: Path, path: str, *more: str) -> Program:
     (directory / "ending.py").write_text(APP)
     before = os.path.exists(path) and os.stat(path).st_ino
     program: Program = run(
-        "", sys.executable, "-m", "hangup", "serve", "--unix", path, "--grace", "30",
+        "", sys.executable, "-m", "hangup", "serve", "--uds", path, "--graceful-timeout", "30",
         "--access-log", "off", "--app-dir", str(directory), *more, "ending:app",
     )  # fmt: skip
     program.wait_for(r"hangup \S+ serves ending:app")

@@ -166,7 +166,7 @@ def test_malformed_chunks_are_refused_before_the_application_is_called(serve_app
 
 def test_slow_chunks_have_the_time_that_their_rate_allows(serve_app: Any) -> None:
     """What has come counts, although nobody has read it yet."""
-    serving = serve_app(tell, config=Config(body_timeout=0.3, min_rate=1e5))
+    serving = serve_app(tell, config=Config(body_timeout=0.3, min_data_rate=1e5))
     with serving.connect() as peer:
         peer.send(CHUNKED + b"\r\n")
         pause = threading.Event()
@@ -202,7 +202,7 @@ def test_the_name_on_all_addresses_is_the_one_that_was_connected_to(serve_app: A
 def test_the_names_of_a_path_are_what_was_asked_for(
     serve_app: Any, tmp_path: Path, field: str, expected: tuple[str, str]
 ) -> None:
-    serving = serve_app(tell, unix=str(tmp_path / "s"))
+    serving = serve_app(tell, uds=str(tmp_path / "s"))
     seen = told(serving, f"GET / HTTP/1.1\r\nHost: {field}\r\n\r\n".encode())
     assert (seen["SERVER_NAME"].removesuffix(":"), seen["SERVER_PORT"]) == expected
 
@@ -259,21 +259,31 @@ def test_a_body_of_any_length_is_taken_where_there_is_no_limit(serve_app: Any) -
 
     with serve_app(app).connect() as peer:
         assert peer.send(big).response()[0].status == 413
-    with serve_app(app, config=Config(max_body=0, body_ahead=0)).connect() as peer:
+    with serve_app(app, config=Config(max_request_body_size=0, body_prefetch=0)).connect() as peer:
         assert peer.send(big).response()[1] == b"5000000000"
-    with serve_app(tell, config=Config(max_body=0)).connect() as peer:
+    with serve_app(tell, config=Config(max_request_body_size=0)).connect() as peer:
         seen = json.loads(peer.send(CHUNKED + b"\r\n" + chunks(b"hello")).response()[1])
         assert seen["size"] == 5
 
 
-@pytest.mark.parametrize("limit", ["max_request_line", "max_head", "max_field", "max_fields"])
+@pytest.mark.parametrize(
+    "limit",
+    ["max_request_line_size", "max_request_header_size", "max_request_field_size", "max_request_fields"],
+)
 def test_0_is_no_limit_of_a_head(serve_app: Any, limit: str) -> None:
-    limits = {"max_request_line": 500, "max_head": 3000, "max_field": 400, "max_fields": 20}
+    limits = {
+        "max_request_line_size": 500,
+        "max_request_header_size": 3000,
+        "max_request_field_size": 400,
+        "max_request_fields": 20,
+    }
     beyond = {
-        "max_request_line": f"GET /{'x' * 600} HTTP/1.1\r\nHost: a\r\n\r\n",
-        "max_head": "GET / HTTP/1.1\r\nHost: a\r\n" + f"X-A: {'x' * 300}\r\n" * 12 + "\r\n",
-        "max_field": f"GET / HTTP/1.1\r\nHost: a\r\nX-A: {'x' * 500}\r\n\r\n",
-        "max_fields": "GET / HTTP/1.1\r\nHost: a\r\n" + "X-A: x\r\n" * 30 + "\r\n",
+        "max_request_line_size": f"GET /{'x' * 600} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "max_request_header_size": "GET / HTTP/1.1\r\nHost: a\r\n"
+        + f"X-A: {'x' * 300}\r\n" * 12
+        + "\r\n",
+        "max_request_field_size": f"GET / HTTP/1.1\r\nHost: a\r\nX-A: {'x' * 500}\r\n\r\n",
+        "max_request_fields": "GET / HTTP/1.1\r\nHost: a\r\n" + "X-A: x\r\n" * 30 + "\r\n",
     }[limit].encode()
     with serve_app(tell, config=Config(**limits)).connect() as peer:
         assert peer.send(beyond).response()[0].status in (414, 431)

@@ -92,7 +92,7 @@ def test_an_application_that_is_mounted_below_the_root(gunicorn: Any) -> None:
 
 
 def test_settings_that_gunicorn_does_not_know_come_from_the_environment(gunicorn: Any) -> None:
-    server = gunicorn(HANGUP_HEAD_TIMEOUT="0.05").ready()
+    server = gunicorn(HANGUP_REQUEST_HEADER_TIMEOUT="0.05").ready()
     with Peer(server.address) as peer:
         assert peer.send(b"GET / ").read_to_end().startswith(b"HTTP/1.1 408 ")
 

@@ -78,16 +78,27 @@ def list_or_value(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, {"max_request_line": 4096, "max_fields": 100, "max_field": 8188, "max_head": 819_200}),
-        ({}, {"max_body": 0, "max_threads": 64, "backlog": 2048, "keep_alive_timeout": 2}),
-        ({"limit_request_line": 0}, {"max_request_line": 0}),
-        ({"limit_request_line": 8190}, {"max_request_line": 8192}),
-        ({"limit_request_line": 1}, {"max_request_line": 64}),
-        ({"limit_request_fields": 0}, {"max_fields": 32768}),
-        ({"limit_request_fields": 40000}, {"max_fields": 32768}),
-        ({"limit_request_field_size": 0}, {"max_field": 0, "max_head": 0}),
-        ({"limit_request_field_size": 200_000}, {"max_field": 199_998, "max_head": 20_000_200}),
-        ({"limit_request_field_size": 5}, {"max_field": 64}),
+        (
+            {},
+            {
+                "max_request_line_size": 4096,
+                "max_request_fields": 100,
+                "max_request_field_size": 8188,
+                "max_request_header_size": 819_200,
+            },
+        ),
+        ({}, {"max_request_body_size": 0, "max_threads": 64, "backlog": 2048, "keep_alive_timeout": 2}),
+        ({"limit_request_line": 0}, {"max_request_line_size": 0}),
+        ({"limit_request_line": 8190}, {"max_request_line_size": 8192}),
+        ({"limit_request_line": 1}, {"max_request_line_size": 64}),
+        ({"limit_request_fields": 0}, {"max_request_fields": 32768}),
+        ({"limit_request_fields": 40000}, {"max_request_fields": 32768}),
+        ({"limit_request_field_size": 0}, {"max_request_field_size": 0, "max_request_header_size": 0}),
+        (
+            {"limit_request_field_size": 200_000},
+            {"max_request_field_size": 199_998, "max_request_header_size": 20_000_200},
+        ),
+        ({"limit_request_field_size": 5}, {"max_request_field_size": 64}),
         ({"threads": 5}, {"max_threads": 5}),
         ({"keepalive": 0}, {"max_requests": 1}),
         ({"keepalive": 9}, {"keep_alive_timeout": 9, "max_requests": 0}),
@@ -101,15 +112,19 @@ def test_what_a_limit_becomes(settings: dict[str, Any], expected: dict[str, Any]
 
 
 def test_what_gunicorn_does_not_limit_the_environment_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HANGUP_MAX_BODY", "5")
-    monkeypatch.setenv("HANGUP_MAX_HEAD", "1000")
-    monkeypatch.setenv("HANGUP_MIN_RATE", "0.5")
+    monkeypatch.setenv("HANGUP_MAX_REQUEST_BODY_SIZE", "5")
+    monkeypatch.setenv("HANGUP_MAX_REQUEST_HEADER_SIZE", "1000")
+    monkeypatch.setenv("HANGUP_MIN_DATA_RATE", "0.5")
     monkeypatch.setenv("HANGUP_HALF_CLOSE", "ignore")
-    monkeypatch.setenv("HANGUP_MAX_FIELDS", "7")
+    monkeypatch.setenv("HANGUP_MAX_REQUEST_FIELDS", "7")
     config = config_of(configured())
-    assert (config.max_body, config.max_head, config.min_rate) == (5, 1000, 0.5)
+    assert (config.max_request_body_size, config.max_request_header_size, config.min_data_rate) == (
+        5,
+        1000,
+        0.5,
+    )
     assert config.half_close == "ignore"
-    assert config.max_fields == 100, "that one is gunicorn's"
+    assert config.max_request_fields == 100, "that one is gunicorn's"
 
 
 @pytest.mark.parametrize("fields", ["limit-request-line", "limit-request-field_size"])
@@ -127,7 +142,7 @@ def test_a_limit_of_0_is_none(gunicorn: Any, fields: str) -> None:
 def test_bodies_are_limited_where_somebody_says_so(gunicorn: Any) -> None:
     big = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000000\r\nExpect: 100-continue\r\n\r\n"
     assert gunicorn().ready().ask(big).startswith(b"HTTP/1.1 200 ")
-    assert gunicorn(HANGUP_MAX_BODY="5").ready().ask(big).startswith(b"HTTP/1.1 413 ")
+    assert gunicorn(HANGUP_MAX_REQUEST_BODY_SIZE="5").ready().ask(big).startswith(b"HTTP/1.1 413 ")
 
 
 def test_without_keep_alive_each_response_says_so(gunicorn: Any) -> None:
@@ -166,7 +181,11 @@ def test_http2_is_set_in_vain(setting: str, value: Any) -> None:
     [
         (("--protocol", "uwsgi"), {}, "hangup.gunicorn.Worker speaks HTTP, and not protocol='uwsgi'"),
         ((), {"HANGUP_MAX_QUEUE": "many"}, "HANGUP_MAX_QUEUE must be a number, not 'many'"),
-        ((), {"HANGUP_HEAD_TIMEOUT": "0"}, "head_timeout must be at least 0.01, not 0.0"),
+        (
+            (),
+            {"HANGUP_REQUEST_HEADER_TIMEOUT": "0"},
+            "request_header_timeout must be at least 0.01, not 0.0",
+        ),
     ],
 )
 def test_what_can_not_work_ends_gunicorn_with_one_line(

@@ -56,7 +56,7 @@ def test_what_a_handler_leaves_unread_never_becomes_a_request(serve: Any) -> Non
         def do_POST(self) -> None:
             answer(self, b"unread")
 
-    serving = serve(Careless, config=Config(body_ahead=0))
+    serving = serve(Careless, config=Config(body_prefetch=0))
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     with serving.connect() as peer:
         peer.send(post(f"Content-Length: {len(smuggled)}"))
@@ -243,7 +243,7 @@ def test_nagle_is_off_and_dead_peers_are_probed(serve: Any) -> None:
                 options.append(limit)
                 self.wfile.write(b"ok")
 
-    serving = serve(Handler, config=Config(keepalive_idle=9, write_timeout=7))
+    serving = serve(Handler, config=Config(tcp_keepalive_idle=9, write_timeout=7))
     assert serving.get() == (200, b"okokok")
     assert options[0]
     assert options[1]
@@ -677,7 +677,7 @@ def test_an_endless_unread_body_is_answered_once(serve: Any) -> None:
         def do_POST(self) -> None:
             answer(self, b"unread")
 
-    serving = serve(Careless, config=Config(max_discarded_body=1000, body_ahead=0))
+    serving = serve(Careless, config=Config(max_discarded_body=1000, body_prefetch=0))
     with serving.connect() as peer:
         peer.send(post("Transfer-Encoding: chunked"))
         assert peer.response()[1] == b"unread"
@@ -687,7 +687,7 @@ def test_an_endless_unread_body_is_answered_once(serve: Any) -> None:
 
 
 def test_a_head_that_begins_late_has_its_whole_time(serve: Any) -> None:
-    serving = serve(Echo, config=Config(keep_alive_timeout=0.3, head_timeout=5))
+    serving = serve(Echo, config=Config(keep_alive_timeout=0.3, request_header_timeout=5))
     with serving.connect() as peer:
         assert peer.get("/a").response()[1] == b"/a"
         peer.send(b"GET /b HTTP/1.1\r\n")
@@ -704,7 +704,7 @@ def test_a_socket_that_shall_not_block_does_not(serve: Any) -> None:
             except BlockingIOError:
                 answer(self, b"would block")
 
-    serving = serve(Handler, config=Config(body_ahead=0))
+    serving = serve(Handler, config=Config(body_prefetch=0))
     with serving.connect() as peer:
         assert peer.send(post("Content-Length: 5")).response()[1] == b"would block"
 
@@ -748,7 +748,7 @@ def test_the_rest_of_the_sockets_face(serve: Any) -> None:
             assert self.rfile.fileno() == self.wfile.fileno() == self.request.fileno()
             self.close_connection = True
 
-    serving = serve(Handler, config=Config(body_ahead=0))
+    serving = serve(Handler, config=Config(body_prefetch=0))
     with serving.connect() as peer:
         peer.send(post("Content-Length: 8", body=b"abc"))
         assert read.acquire(timeout=PATIENCE)

@@ -157,7 +157,7 @@ def test_the_keep_alive_time_out_holds_for_a_loop(serve: Any, base: Any, name: s
 
 @pytest.mark.parametrize("name", ["copied", "request lines"])
 def test_half_a_request_that_stops_is_answered_with_408(serve: Any, base: Any, name: str) -> None:
-    serving = serve(handler(base, **LOOPS[name]), config=hangup.Config(head_timeout=0.1))
+    serving = serve(handler(base, **LOOPS[name]), config=hangup.Config(request_header_timeout=0.1))
     with serving.connect() as peer:
         peer.get("/0").response()
         peer.send(b"GET /1 HT")

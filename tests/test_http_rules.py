@@ -113,7 +113,7 @@ def test_no_request_begins_before_its_head_is_whole(start: Any) -> None:
 
 @pytest.mark.parametrize("lines", [b"\r\n", b"\r\n\r\n", b"\r\n\r"])
 def test_empty_lines_behind_a_request_begin_no_other(start: Any, lines: bytes) -> None:
-    serving = start(keep_alive_timeout=0.1, head_timeout=PATIENCE * 2)
+    serving = start(keep_alive_timeout=0.1, request_header_timeout=PATIENCE * 2)
     with serving.connect() as peer:
         peer.send(b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n" + lines)
         assert peer.response()[0].status == 200
@@ -157,7 +157,7 @@ def test_an_absolute_target_says_the_host_and_the_field_does_not(start: Any, hea
 
 
 def test_a_body_that_is_too_long_is_refused_announced_or_not(start: Any) -> None:
-    serving = start(max_body=8)
+    serving = start(max_request_body_size=8)
     for fields, status in (
         (b"Content-Length: 8\r\n\r\n12345678", 200),
         (b"Content-Length: 9\r\n\r\n", 413),  # before a byte of it has come
@@ -193,7 +193,7 @@ def test_trailer_fields_are_not_merged_into_the_head(start: Any) -> None:
     ],
 )
 def test_a_refusal_of_head_has_no_body_but_its_length(start: Any, head: bytes, status: int) -> None:
-    with start(head_timeout=0.1).connect() as peer:
+    with start(request_header_timeout=0.1).connect() as peer:
         got = peer.send(head).read_to_end()
     assert got.startswith(b"HTTP/1.1 %d " % status)
     assert got.endswith(b"\r\n\r\n")
@@ -342,7 +342,7 @@ def test_who_is_refused_and_sends_on_gets_the_whole_answer(start: Any, head: byt
 
 
 def test_a_body_too_long_to_be_dropped_ends_the_connection_behind_the_answer(start: Any) -> None:
-    serving = start(max_discarded_body=1000, body_ahead=0)
+    serving = start(max_discarded_body=1000, body_prefetch=0)
     with serving.connect() as peer:
         peer.send(b"POST /unread HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n" + SMUGGLED)
         assert peer.response()[1] == b"unread"
@@ -362,7 +362,7 @@ def test_a_body_too_long_to_be_dropped_ends_the_connection_behind_the_answer(sta
 def test_that_what_is_left_of_a_body_is_too_long_to_be_dropped_is_said(
     start: Any, path: bytes, length: int, closes: bool
 ) -> None:
-    with start(max_discarded_body=1000, body_ahead=0).connect() as peer:
+    with start(max_discarded_body=1000, body_prefetch=0).connect() as peer:
         peer.send(b"POST %b HTTP/1.1\r\n" % path + HOST + b"Content-Length: %d\r\n\r\n" % length)
         peer.send(bytes(50))
         response, _ = peer.response()
@@ -376,7 +376,7 @@ def test_that_what_is_left_of_a_body_is_too_long_to_be_dropped_is_said(
 
 
 def test_a_request_that_comes_too_late_is_told_so(start: Any) -> None:
-    with start(head_timeout=0.1).connect() as peer:
+    with start(request_header_timeout=0.1).connect() as peer:
         response, body = peer.send(b"GET / HTTP/1.1\r\n" + HOST).response()
         assert response.status == 408
         assert response.getheader("Connection") == "close"
@@ -569,5 +569,5 @@ def serve_on_path(request: pytest.FixtureRequest, serve: Any, tmp_path: Path) ->
         serve(TellsHost, Server, address=path)
         yield path
     else:
-        with hangup.WSGIServer(tell_host, unix=path, access_log="off"):
+        with hangup.WSGIServer(tell_host, uds=path, access_log="off"):
             yield path

@@ -550,7 +550,7 @@ def test_a_body_that_is_cut_off_is_never_taken_for_whole(
         start_response("200 OK", [])
         return []
 
-    at_once = Config(body_ahead=0)
+    at_once = Config(body_prefetch=0)
     serving = serve_app(app, certfile=files.cert, keyfile=files.key, config=at_once)
     with Client(serving.server.address, files.cert).shake_hands() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")

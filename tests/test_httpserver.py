@@ -447,7 +447,7 @@ def test_sinks_get_each_record_and_their_failures_hurt_nobody(
 
 
 def test_config_sets_limits(serve: Any) -> None:
-    serving = serve(Own, config=Config(max_head=256))
+    serving = serve(Own, config=Config(max_request_header_size=256))
     with serving.connect() as peer:
         assert peer.get("/", "X: " + "a" * 300).response()[0].status == 431
 
@@ -653,7 +653,7 @@ def test_a_broken_access_log_costs_nothing(
         raise BrokenPipeError
 
     monkeypatch.setattr("hangup.httpserver.server.log_access", broken)
-    serving = serve(Own, config=Config(head_timeout=0.05))
+    serving = serve(Own, config=Config(request_header_timeout=0.05))
     for _ in range(3):
         assert serving.get()[0] == 200
     with serving.connect() as peer:

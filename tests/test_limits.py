@@ -59,7 +59,7 @@ def post(length: int) -> bytes:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_one_field_may_be_so_long_and_no_longer(start: Any, whole: bool) -> None:
-    serving = start(max_field=200)
+    serving = start(max_request_field_size=200)
     for length, status in ((200, 200), (201, 431)):
         field = b"X: " + b"y" * (length - 3)
         head = (
@@ -243,7 +243,7 @@ def test_many_slow_bodies_never_hold_all_threads(start: Any, fields: bytes) -> N
 
 
 def test_a_body_that_comes_first_is_read_whole_behind_it_whatever_its_length(start: Any) -> None:
-    serving = start(max_threads=1, body_ahead=1000)
+    serving = start(max_threads=1, body_prefetch=1000)
     body = os.urandom(500_000)
     with serving.connect() as peer:
         peer.send(post(len(body)))
@@ -307,7 +307,7 @@ def test_a_client_that_asks_first_is_told_to_send_its_body(start: Any) -> None:
 @pytest.mark.parametrize("threads", [1, 8])  # the watch waits for it, or a thread
 def test_a_body_that_trickles_is_cut_off(start: Any, fields: bytes, threads: int) -> None:
     """A byte comes in time, each time; but at that rate it would hold its thread for hours."""
-    serving = start(max_threads=threads, body_timeout=0.4, min_rate=1000)
+    serving = start(max_threads=threads, body_timeout=0.4, min_data_rate=1000)
     piece = b"1\r\nx\r\n" if fields.startswith(b"T") else b"x"
     ended = threading.Event()
     with serving.connect() as peer:
@@ -357,7 +357,7 @@ def big_answer(size: int, told: list[BaseException]) -> Any:
 
 def test_an_answer_that_is_read_too_slowly_is_given_up(serve: Any) -> None:
     told: list[BaseException] = []
-    serving = serve(big_answer(10_000_000, told), config=Config(write_timeout=0.4, min_rate=1e6))
+    serving = serve(big_answer(10_000_000, told), config=Config(write_timeout=0.4, min_data_rate=1e6))
     ended = threading.Event()
     with reader(serving) as sock:
 
@@ -379,7 +379,7 @@ def test_who_reads_slowly_but_reads_gets_a_whole_answer(serve: Any) -> None:
     """While it empties the kernel's buffer there is no room for long; that is no silence."""
     told: list[BaseException] = []
     size = 600_000
-    serving = serve(big_answer(size, told), config=Config(write_timeout=0.4, min_rate=1000))
+    serving = serve(big_answer(size, told), config=Config(write_timeout=0.4, min_data_rate=1000))
     with reader(serving) as sock:
         got = 0
         pause = threading.Event()
@@ -392,7 +392,7 @@ def test_who_reads_slowly_but_reads_gets_a_whole_answer(serve: Any) -> None:
 
 
 def test_another_protocol_may_be_silent_for_longer_than_a_body(serve: Any) -> None:
-    """min_rate is about bodies: an upgraded connection is nobody's upload."""
+    """min_data_rate is about bodies: an upgraded connection is nobody's upload."""
 
     class Upgrading(hangup.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -405,7 +405,7 @@ def test_another_protocol_may_be_silent_for_longer_than_a_body(serve: Any) -> No
             while line := self.rfile.readline():
                 self.wfile.write(line)
 
-    serving = serve(Upgrading, config=Config(body_timeout=0.5, min_rate=1e6))
+    serving = serve(Upgrading, config=Config(body_timeout=0.5, min_data_rate=1e6))
     with serving.connect() as peer:
         peer.get("/", "Connection: upgrade", "Upgrade: x")
         assert b" 101 " in peer.read_head()
@@ -427,9 +427,9 @@ def test_the_wait_after_which_the_newest_go_first_is_a_setting(serve: Any) -> No
             assert gate.acquire(timeout=PATIENCE)
             answer(self)
 
-    for long_wait, wanted in ((0.0, ["/0", "/3", "/2", "/1"]), (60.0, ["/0", "/1", "/2", "/3"])):
+    for lifo_threshold, wanted in ((0.0, ["/0", "/3", "/2", "/1"]), (60.0, ["/0", "/1", "/2", "/3"])):
         order.clear()
-        serving = serve(Held, config=Config(max_threads=1, long_wait=long_wait))
+        serving = serve(Held, config=Config(max_threads=1, lifo_threshold=lifo_threshold))
         peers = [serving.connect().get("/0")]
         assert inside.acquire(timeout=PATIENCE)
         backlog = serving.engine.workers._backlog

@@ -250,7 +250,7 @@ def test_http_client_reads_its_413_behind_20_megabytes(serve_app: Any, *, chunke
         start_response("200 OK", [])
         return []
 
-    serving = serve_app(read, config=Config(max_body=1_000_000))
+    serving = serve_app(read, config=Config(max_request_body_size=1_000_000))
     client = http.client.HTTPConnection(*serving.server.address, timeout=PATIENCE)
     pieces = (bytes(100_000) for _ in range(HUGE // 100_000))
     client.request("POST", "/", body=pieces if chunked else bytes(HUGE), encode_chunked=chunked,
@@ -276,7 +276,7 @@ REFUSED = {
 @pytest.mark.parametrize("status", REFUSED)
 @pytest.mark.parametrize("kind", ["list", "own", "tls"])
 def test_who_is_refused_reads_why_after_all_is_sent(open_kind: Any, kind: str, status: int) -> None:
-    connect, _, _ = open_kind(kind, max_body=1_000_000)
+    connect, _, _ = open_kind(kind, max_request_body_size=1_000_000)
     with connect() as peer:
         peer.send(REFUSED[status])
         for _ in range(HUGE // 1_000_000):
@@ -297,7 +297,7 @@ def test_who_is_answered_without_its_body_being_read_gets_it_all(serve_app: Any)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 @pytest.mark.parametrize("way", ["--data-binary", "-T"])
 def test_curl_reads_its_413(serve_app: Any, tmp_path: Path, way: str) -> None:
-    serving = refusing(serve_app, max_body=1_000_000)
+    serving = refusing(serve_app, max_request_body_size=1_000_000)
     (tmp_path / "body").write_bytes(bytes(HUGE))
     name = str(tmp_path / "body")
     found = subprocess.run(
@@ -320,7 +320,7 @@ def endless(peer: Peer) -> int:
 
 
 def test_the_bound_of_lingering_is_kept(serve_app: Any) -> None:
-    serving = refusing(serve_app, max_body=1000, linger_time=0.5, linger_timeout=30.0)
+    serving = refusing(serve_app, max_request_body_size=1000, linger_time=0.5, linger_timeout=30.0)
     with serving.connect() as peer:
         peer.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % (1 << 60))
         assert endless(peer) > 0
@@ -328,7 +328,7 @@ def test_the_bound_of_lingering_is_kept(serve_app: Any) -> None:
 
 
 def test_the_bound_is_kept_for_bytes_that_trickle(serve_app: Any) -> None:
-    serving = refusing(serve_app, max_body=1000, linger_time=0.3, linger_timeout=0.1)
+    serving = refusing(serve_app, max_request_body_size=1000, linger_time=0.3, linger_timeout=0.1)
     with serving.connect() as peer:
         peer.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % (1 << 60))
         pause = threading.Event()
@@ -341,7 +341,7 @@ def test_the_bound_is_kept_for_bytes_that_trickle(serve_app: Any) -> None:
 
 
 def test_others_are_answered_while_a_quick_sender_is_drained(serve_app: Any) -> None:
-    serving = refusing(serve_app, max_body=1000)
+    serving = refusing(serve_app, max_request_body_size=1000)
     senders = []
     peers = [serving.connect() for _ in range(2)]
     for peer in peers:

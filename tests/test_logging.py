@@ -426,7 +426,7 @@ def test_a_stderr_that_nobody_reads_stops_nobody(program: Any, tmp_path: Path) -
     (tmp_path / "program.py").write_text(
         "import os, sys\nfrom hangup._cli.main import main\n"
         "os.write(2, b'x' * 60000)\n"
-        "sys.argv = ['hangup', 'serve', '--unix', 'sock', 'a:app']\nmain()\n"
+        "sys.argv = ['hangup', 'serve', '--uds', 'sock', 'a:app']\nmain()\n"
     )
     try:
         started = program("program.py", stderr=writer)
@@ -468,9 +468,9 @@ def test_one_pipe_for_both_that_nobody_reads_stops_nobody(
     reader, writer = os.pipe()
     sock = str(tmp_path / "sock")
     (tmp_path / "program.py").write_text(
-        f"import hangup\nfrom a import app\nhangup.serve(app, unix={sock!r})\n"
+        f"import hangup\nfrom a import app\nhangup.serve(app, uds={sock!r})\n"
     )
-    args = ["-m", "hangup", "serve", "--unix", sock, "a:app"]
+    args = ["-m", "hangup", "serve", "--uds", sock, "a:app"]
     try:
         os.write(writer, b"x" * 65000)
         started = program(
@@ -588,7 +588,13 @@ REFUSED = {
 @pytest.mark.parametrize("status", list(REFUSED))
 def test_a_refused_request_is_logged_with_its_line_and_the_reason(serve_app: Any, status: int) -> None:
     request, line, reason = REFUSED[status]
-    config = Config(max_body=100, max_request_line=8192, max_head=8192, max_field=8000, head_timeout=0.1)
+    config = Config(
+        max_request_body_size=100,
+        max_request_line_size=8192,
+        max_request_header_size=8192,
+        max_request_field_size=8000,
+        request_header_timeout=0.1,
+    )
     serving = serve_app(lambda *_: [b""], config=config)
     with serving.connect() as peer:
         assert peer.send(request).response()[0].status == status

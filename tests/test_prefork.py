@@ -49,7 +49,7 @@ def test_a_unix_socket_is_removed_by_the_process_that_made_it_alone(tmp_path: An
     path = str(tmp_path / "socket")
     program = Program(
         f"""
-server = hangup.WSGIServer(lambda *_: [], unix={path!r}, access_log="off")
+server = hangup.WSGIServer(lambda *_: [], uds={path!r}, access_log="off")
 child = os.fork()
 if not child:
     server.start()

@@ -74,7 +74,7 @@ def upload(peer: Peer, path: str, come: int = 70_000) -> Peer:
 
 
 def limits(**more: Any) -> Config:
-    return Config(max_body=2 * SIZE, min_rate=0, **more)
+    return Config(max_request_body_size=2 * SIZE, min_data_rate=0, **more)
 
 
 def held_up(serving: ServingApp) -> int:
@@ -266,7 +266,7 @@ def test_who_was_quick_and_is_slow_now_is_slow(serve_app: Any, stage: Stage) -> 
 
 def test_a_body_that_is_gathered_counts_as_it_comes(serve_app: Any, stage: Stage) -> None:
     # Chunks are received before the application begins: none of them has been read by then.
-    serving = serve_app(stage.app, config=limits(max_threads=1, min_rate_under_load=20_000))
+    serving = serve_app(stage.app, config=limits(max_threads=1, min_data_rate_under_load=20_000))
     with serving.connect() as peer:
         peer.send(b"POST /read HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b"3e8\r\n" + bytes(1000) + b"\r\n"
@@ -285,7 +285,7 @@ def test_a_body_that_is_gathered_counts_as_it_comes(serve_app: Any, stage: Stage
 
 
 def test_without_a_rate_nobody_is_cut_off(serve_app: Any, stage: Stage) -> None:
-    serving = serve_app(stage.app, config=limits(max_threads=1, min_rate_under_load=0))
+    serving = serve_app(stage.app, config=limits(max_threads=1, min_data_rate_under_load=0))
     with serving.connect() as slow, serving.connect() as waiting:
         upload(slow, "/read")
         stage.begun(1)
@@ -310,7 +310,7 @@ def app(environ, start_response):
         body_ = bytes(10_000_000)
     start_response("200 OK", [("Content-Length", str(len(body_)))])
     return [body_]
-config = hangup.Config(max_threads=8, max_held_output=LIMIT, min_rate_under_load=0)
+config = hangup.Config(max_threads=8, max_held_output=LIMIT, min_data_rate_under_load=0)
 server = hangup.WSGIServer(app, port=0, access_log="off", config=config)
 server.start()
 say("port", server.port)

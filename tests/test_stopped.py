@@ -32,7 +32,8 @@ def app(environ, start_response):
         return (body[at:at + 1000000] for at in range(0, len(body), 1000000))
     return [body]
 limits = dict.fromkeys(
-    ["head_timeout", "keep_alive_timeout", "body_timeout", "write_timeout", "handshake_timeout"], 3.0)
+    ["request_header_timeout", "keep_alive_timeout", "body_timeout", "write_timeout",
+     "handshake_timeout"], 3.0)
 config = hangup.Config(**limits, max_threads=4)
 server = hangup.WSGIServer(app, port=0, access_log="off", config=config, **FILES)
 server.start()

@@ -413,7 +413,7 @@ def test_two_hundred_that_stop_anywhere_delay_nobody(door: Any) -> None:
 
 
 def test_a_client_that_says_nothing_after_the_handshake_has_as_long_as_without_tls(door: Any) -> None:
-    opened = door(head_timeout=0.15)
+    opened = door(request_header_timeout=0.15)
     with opened.connect() as peer:
         assert peer.read_to_end() == b"", "and it gets a goodbye"
 

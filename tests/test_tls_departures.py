@@ -317,7 +317,7 @@ def in_its_body(opened: Door, peer: TLSPeer) -> None:
 @pytest.mark.parametrize("manner", MANNERS)
 def test_a_body_that_is_cut_off_is_never_taken_for_whole(door: Any, manner: str) -> None:
     """A FIN without a goodbye is how somebody in between would cut it off."""
-    opened = door(body_ahead=0)
+    opened = door(body_prefetch=0)
     with opened.connect() as peer:
         in_its_body(opened, peer)
         peer.leave(manner)
@@ -333,7 +333,7 @@ def test_a_body_that_is_cut_off_is_never_taken_for_whole(door: Any, manner: str)
 
 @pytest.mark.parametrize("manner", ["fin", "rst"])
 def test_half_a_record_is_no_part_of_a_body(door: Any, manner: str) -> None:
-    opened = door(body_ahead=0)
+    opened = door(body_prefetch=0)
     with opened.connect() as peer:
         in_its_body(opened, peer)
         peer.raw.sendall(peer.sock.encrypted(b"world")[:-1])

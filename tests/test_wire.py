@@ -191,7 +191,7 @@ def test_a_malformed_request_is_refused_however_it_arrives(name: str) -> None:
 
 
 def test_a_request_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
-    limit = Config().max_request_line
+    limit = Config().max_request_line_size
     rest = b" HTTP/1.1\r\n" + HOST + b"\r\n"
     longest = limit - len(b"GET / HTTP/1.1\r\n")
     assert parse([b"GET /" + b"a" * longest + rest])[0][0] == "GET"
@@ -201,7 +201,7 @@ def test_a_request_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
 
 def test_a_head_over_its_limit_is_refused_before_it_ends() -> None:
     line = b"GET / HTTP/1.1\r\n" + HOST
-    big = b"X: " + b"a" * Config().max_head + b"\r\n"
+    big = b"X: " + b"a" * Config().max_request_header_size + b"\r\n"
     assert parse([line + big + b"\r\n"]) == [431]
     assert parse([line, big]) == [431]
     assert parse([line + b"X: y\r\n" * 100 + b"\r\n"]) == [431]

@@ -40,9 +40,15 @@ from test_wire import BAD, GOOD
 
 PLAIN = Config()
 #: Limits that short streams meet, too.
-TIGHT = Config(max_request_line=64, max_head=256, max_field=64, max_fields=6, max_body=24)
+TIGHT = Config(
+    max_request_line_size=64,
+    max_request_header_size=256,
+    max_request_field_size=64,
+    max_request_fields=6,
+    max_request_body_size=24,
+)
 #: For what is written again: a target's host may be one field more than came.
-ROOMY = Config(max_fields=1000, max_head=1 << 20)
+ROOMY = Config(max_request_fields=1000, max_request_header_size=1 << 20)
 STATUSES = {400, 413, 414, 417, 431, 501, 505}
 OF_LIMITS = {413, 414, 431}
 SEEDS = sorted(
@@ -883,12 +889,18 @@ def test_what_was_found_once(name: str) -> None:
 
 #: For each limit, a stream that has so much of what it limits.
 LIMITED = {
-    "max_request_line": lambda size: b"GET /%s HTTP/1.0\r\n\r\n" % (b"a" * (size - 16)),
-    "max_field": lambda size: b"GET / HTTP/1.0\r\nX: %s\r\nY: z\r\n\r\n" % (b"a" * (size - 3)),
-    "max_head": lambda size: b"GET / HTTP/1.0\r\nY: z\r\nX: %s\r\n\r\n" % (b"a" * (size - 9)),
-    "max_fields": lambda size: b"GET / HTTP/1.0\r\n%s\r\n" % (b"X:\r\n" * size),
-    "max_body": lambda size: b"GET / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size,
-    "max_body, chunked": lambda size: (
+    "max_request_line_size": lambda size: b"GET /%s HTTP/1.0\r\n\r\n" % (b"a" * (size - 16)),
+    "max_request_field_size": lambda size: (
+        b"GET / HTTP/1.0\r\nX: %s\r\nY: z\r\n\r\n" % (b"a" * (size - 3))
+    ),
+    "max_request_header_size": lambda size: (
+        b"GET / HTTP/1.0\r\nY: z\r\nX: %s\r\n\r\n" % (b"a" * (size - 9))
+    ),
+    "max_request_fields": lambda size: b"GET / HTTP/1.0\r\n%s\r\n" % (b"X:\r\n" * size),
+    "max_request_body_size": lambda size: (
+        b"GET / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size
+    ),
+    "max_request_body_size, chunked": lambda size: (
         _CHUNKED + b"%x\r\n%s\r\n4\r\nabcd\r\n0\r\n\r\n" % (size - 4, b"a" * (size - 4))
     ),
 }

@@ -135,8 +135,8 @@ def until_silent(sock: socket.socket, seconds: float = 0.08) -> float:
 def test_a_half_closed_client_that_waited_is_answered(serve: Any, with_body: bool) -> None:
     """FIN that came with the request's last byte, however long the request has waited by then."""
     gate = Gate()
-    # Without body_ahead it waits for a thread while its body comes.
-    serving = serve(gate.handler(), config=Config(max_threads=1, body_ahead=0))
+    # Without body_prefetch it waits for a thread while its body comes.
+    serving = serve(gate.handler(), config=Config(max_threads=1, body_prefetch=0))
     first = serving.connect().get("/slow")
     gate.wait()
     backlog = serving.engine.workers._backlog
@@ -164,7 +164,7 @@ def test_a_half_closed_client_that_answers_the_kernels_probes_is_not_taken_for_g
 ) -> None:
     """Its acknowledgement comes long after its request; its FIN did not."""
     gate = Gate()
-    serving = serve(gate.handler(), config=Config(max_threads=1, keepalive_idle=1))
+    serving = serve(gate.handler(), config=Config(max_threads=1, tcp_keepalive_idle=1))
     first = serving.connect().get("/slow")
     gate.wait()
     with serving.connect() as peer:

@@ -155,7 +155,7 @@ def test_a_proxy_field_does_not_become_a_setting(serve_app: Any) -> None:
 
 
 def test_a_unix_socket_has_no_remote_address(serve_app: Any, tmp_path: Path) -> None:
-    environ = environ_of(serve_app, head("GET / HTTP/1.1"), unix=str(tmp_path / "s"))
+    environ = environ_of(serve_app, head("GET / HTTP/1.1"), uds=str(tmp_path / "s"))
     assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("", "")
     assert environ["SERVER_NAME"]
     assert environ["SERVER_PORT"]
@@ -719,7 +719,7 @@ def test_input_is_read_when_it_is_asked_for_and_streams(serve_app: Any) -> None:
         start_response("200 OK", list(PLAIN))
         return [first + b"|" + rest]
 
-    with serve_app(app, config=Config(body_ahead=0)).connect() as peer:
+    with serve_app(app, config=Config(body_prefetch=0)).connect() as peer:
         peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
         assert half.acquire(timeout=PATIENCE)
         assert peer.send(b"67890").response()[1] == b"12345|67890"

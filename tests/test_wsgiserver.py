@@ -22,7 +22,7 @@ import hangup
 from conftest import PATIENCE, Peer, until
 from hangup import Config, ConfigError, WSGIServer
 from hangup._cli.loading import LoadError, load_app
-from hangup.wsgi.server import bind
+from hangup.wsgi.server import bind_socket
 
 APP = """
 import threading, sys
@@ -184,7 +184,13 @@ def test_options_come_from_the_environment_too(command: Any) -> None:
 
 def test_a_limit_of_0_is_none(command: Any) -> None:
     """As it is for gunicorn; a body of 5 GB is announced, and nobody says 413."""
-    limits = ["--max-body", "--max-request-line", "--max-head", "--max-field", "--max-fields"]
+    limits = [
+        "--max-request-body-size",
+        "--max-request-line-size",
+        "--max-request-header-size",
+        "--max-request-field-size",
+        "--max-request-fields",
+    ]
     server = command(
         "hello:app", "--port", "0", *(word for limit in limits for word in (limit, "0"))
     ).ready()
@@ -223,12 +229,15 @@ def test_every_setting_is_an_option(command: Any) -> None:
         (["hello:app", "--app-dir", "missing"], "there is no directory 'missing'"),
         (["hello:app", "--port", "70000"], "--port"),
         (["hello:app", "--threads", "0"], "--threads"),
-        (["hello:app", "--head-timeout", "nan"], "head_timeout must be at least 0.01, not nan"),
-        (["hello:app", "--grace", "nan"], "grace must be at least 0, not nan"),
+        (
+            ["hello:app", "--request-header-timeout", "nan"],
+            "request_header_timeout must be at least 0.01, not nan",
+        ),
+        (["hello:app", "--graceful-timeout", "nan"], "graceful_timeout must be at least 0, not nan"),
         (["hello:app", "--access-log", "x"], "--access-log"),
         (["hello:app", "--fd", "0"], "can't listen on descriptor 0"),
         (["hello:app", "--fd", "999"], "can't listen on descriptor 999"),
-        (["hello:app", "--unix", "no/such/place"], "can't listen on no/such/place: No such file"),
+        (["hello:app", "--uds", "no/such/place"], "can't listen on no/such/place: No such file"),
         (["hello:app", "--host", "192.0.2.1"], "can't listen on http://192.0.2.1:8000: Cannot assign"),
     ],
 )
@@ -302,7 +311,7 @@ def test_a_signal_lets_requests_in_progress_finish(
 
 
 def test_what_takes_longer_than_the_grace_time_is_left_behind(command: Any) -> None:
-    server = command("hello:app", "--port", "0", "--grace", "0.1").ready()
+    server = command("hello:app", "--port", "0", "--graceful-timeout", "0.1").ready()
     with Peer(server.address) as peer:
         peer.get("/slow")
         assert server.line() == "slow begins\n"
@@ -453,10 +462,10 @@ def test_a_unix_socket_that_was_left_over_is_taken_over_and_removed_at_the_end(
     left = socket.socket(socket.AF_UNIX)
     left.bind(path)
     left.close()
-    server = command("hello:app", "--unix", "sock")
+    server = command("hello:app", "--uds", "sock")
     assert "serves hello:app on unix:sock, " in server.line()
     assert get(path) == (200, b"ok")
-    status, _, err = command("hello:app", "--unix", "sock").end(signal.SIGCONT)
+    status, _, err = command("hello:app", "--uds", "sock").end(signal.SIGCONT)
     assert (status, err) == (2, "Error: can't listen on sock: Address already in use\n")
     assert get(path) == (200, b"ok")
     assert server.end()[0] == 0
@@ -467,7 +476,7 @@ def test_a_file_that_is_no_socket_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(OSError, match="Address already in use"):
-        bind("", 0, unix=str(path), backlog=1)
+        bind_socket("", 0, uds=str(path), backlog=1)
     assert path.read_text() == "precious"
 
 

@@ -6,11 +6,28 @@ One frozen object, made once and only read afterwards, so threads share it witho
 import dataclasses
 import math
 import sys
-from typing import Any
+from typing import Any, Self
 
 from .exceptions import ConfigError
 
-__all__ = ["Config", "size_limit"]
+__all__ = ["RENAMED", "Config", "size_limit"]
+
+#: What settings of 0.1.0 are called since 0.2.0.
+RENAMED = {
+    "max_head": "max_request_header_size",
+    "max_field": "max_request_field_size",
+    "max_fields": "max_request_fields",
+    "max_body": "max_request_body_size",
+    "max_request_line": "max_request_line_size",
+    "head_timeout": "request_header_timeout",
+    "keepalive_idle": "tcp_keepalive_idle",
+    "min_rate": "min_data_rate",
+    "min_rate_under_load": "min_data_rate_under_load",
+    "long_wait": "lifo_threshold",
+    "body_ahead": "body_prefetch",
+    "grace": "graceful_timeout",
+    "unix": "uds",
+}
 
 
 def size_limit(setting: int) -> int:
@@ -29,7 +46,7 @@ def _setting(
 ) -> Any:
     """A field.  With ``unlimited``, 0 means that there is no limit, as it does to gunicorn."""
     metadata = {
-        "help": f"{text} (0: any)" if unlimited else text,
+        "help": f"{text}; 0: unlimited" if unlimited else text,
         "least": 0 if unlimited else least,
         "least_limit": least,
         "most": most,
@@ -49,145 +66,150 @@ class Config:
         # ThreadingHTTPServer promises a thread to each slow request. Threads are made on demand
         # and retired when idle, so the number only bounds the memory of a bad day.
         1000,
-        "handlers that may run at one time",
+        "Threads that handle requests, at the most",
         least=1,
     )
     max_queue: int = _setting(
         # More wait for no good: the newest go first by then, and the oldest wait in vain.
         1024,
-        "requests that wait for a thread (more: 503)",
+        "Requests that may wait for a thread; beyond that: 503",
     )
-    long_wait: float = _setting(
+    lifo_threshold: float = _setting(
         # A wait that a person doesn't notice. Beyond it the queue grows faster than it is served.
         0.1,
-        "that the oldest request may have waited before the newest go first",
+        "Queueing delay (seconds) above which the newest request is served first",
     )
     max_connections: int = _setting(
         # Whoever reaches the descriptors' limit can't open a file either.
         0,
-        "connections that may be open (0: as many as descriptors allow, with some to spare)",
+        "Open connections, at the most; 0: as many as the limit of descriptors allows",
     )
     max_requests: int = _setting(
         # Balancers in front of many servers want connections to move; nobody else needs it.
         0,
-        "requests that one connection may carry (0: any number)",
+        "Requests on one connection before it is closed; 0: unlimited",
     )
     backlog: int = _setting(
         # The standard library's 5 loses connections in any burst; the kernel caps it at somaxconn.
         1024,
-        "connections that the kernel queues before they are accepted",
+        "Connections that the kernel queues before they are accepted",
         least=1,
     )
-    max_request_line: int = _setting(
+    max_request_line_size: int = _setting(
         # http.server's own figure (longer: 414).
         65536,
-        "length of a request line, its line end included",
+        "Bytes of a request line, its line end included; beyond that: 414",
         least=64,
         unlimited=True,
     )
-    max_head: int = _setting(
+    max_request_header_size: int = _setting(
         # Go's net/http's figure: single sign-on and Kerberos put tens of kilobytes into one field, and
         # http.server and gunicorn take some 100 such fields (more: 431).
         1024**2,
-        "length of a request's header fields together",
+        "Bytes of a request's header fields together; beyond that: 431",
         least=256,
         unlimited=True,
     )
-    max_fields: int = _setting(
+    max_request_fields: int = _setting(
         # http.client._MAXHEADERS, which http.server applies (more: 431).
         100,
-        "number of a request's header fields",
+        "Header fields of a request; beyond that: 431",
         least=1,
         unlimited=True,
     )
-    max_field: int = _setting(
+    max_request_field_size: int = _setting(
         # http.server's own figure again (longer: 431).
         65536,
-        "length of one header field",
+        "Bytes of one header field; beyond that: 431",
         least=64,
         unlimited=True,
     )
-    max_body: int = _setting(
+    max_request_body_size: int = _setting(
         # waitress's and Apache's own figure (longer: 413).
         1024**3,
-        "length of a request's body",
+        "Bytes of a request's body; beyond that: 413",
         least=1,
         unlimited=True,
     )
-    body_ahead: int = _setting(
+    body_prefetch: int = _setting(
         # One read's worth. nginx and waitress wait for whole bodies, on disk; this bounds the memory.
         65536,
-        "part of a request's body that is received before its handler begins (0: none)",
+        "Bytes of a request's body to receive before its handler is called; 0: none",
     )
     max_discarded_body: int = _setting(
         # What a handler left unread is read and dropped up to here, so that the connection can be
         # kept; beyond it, a new connection is cheaper. Go's net/http uses the same 256 KiB.
         256 * 1024,
-        "unread request body that is discarded to keep a connection alive",
+        "Bytes of an unread request body to discard in order to keep the connection",
     )
-    head_timeout: float = _setting(
+    request_header_timeout: float = _setting(
         30.0,
-        "from a connection's first byte, or its opening, to the end of a request's head",
+        "Seconds for a request's header to arrive",
         least=0.01,
     )
     handshake_timeout: float = _setting(
         # A handshake is two round trips; five over a bad line, with its losses.
         10.0,
-        "from a connection's opening to the end of its TLS handshake",
+        "Seconds for a TLS handshake",
         least=0.01,
     )
     keep_alive_timeout: float = _setting(
         # nginx's keepalive_timeout; an idle connection costs memory alone.
         75.0,
-        "that an idle connection is kept",
+        "Seconds that an idle connection is kept open",
         least=0.01,
     )
     body_timeout: float = _setting(
-        60.0, "without a byte of a request's body while its handler waits for one", least=0.01
+        60.0, "Seconds without a byte of a request's body, while its handler waits for it", least=0.01
     )
-    write_timeout: float = _setting(60.0, "without progress while an answer is sent", least=0.01)
-    min_rate: float = _setting(
+    write_timeout: float = _setting(
+        60.0, "Seconds without progress while a response is sent", least=0.01
+    )
+    min_data_rate: float = _setting(
         # Kestrel's figure; a modem is ten times as fast.
         240.0,
-        "bytes a second that a client must send or read while it is waited for (0: any)",
+        "Bytes per second below which a client that is waited for is disconnected; 0: any",
     )
-    min_rate_under_load: float = _setting(
+    min_data_rate_under_load: float = _setting(
         # Less than a slow mobile connection. It matters only where every thread is taken.
         16384.0,
-        "bytes a second that a client must send or read while requests wait for its thread (0: any)",
+        "The same while requests wait for a thread; 0: any",
     )
     max_held_output: int = _setting(
         # A handful of large downloads; beyond it, a thread waits for its client.
         64 * 1024 * 1024,
-        "bytes of responses that are held in memory for clients that read slowly",
+        "Bytes of responses to hold in memory for clients that read slowly",
     )
     linger_timeout: float = _setting(
         # Apache's and nginx's lingering closes use 2 and 5 s.
         2.0,
-        "that a connection which the server closes is drained, lest an RST destroy the answer",
+        "Seconds without a byte after which a lingering close ends",
         least=0.01,
     )
     linger_time: float = _setting(
         # nginx's lingering_time. Who uploads megabytes reads a 413 only when it has sent them all.
         30.0,
-        "in all that such a connection is drained",
+        "Seconds after which a lingering close ends in any case",
         least=0.01,
     )
-    thread_idle_timeout: float = _setting(
-        10.0, "that a thread without work waits for some before it ends", least=0.01
-    )
+    thread_idle_timeout: float = _setting(10.0, "Seconds after which an idle thread ends", least=0.01)
     half_close: str = _setting(
         # A client that closes its sending side alone is rare, one that leaves is not; and neither
         # is refused its answer.
         "signal",
-        "what FIN alone says: that the client has left (signal), or nothing (ignore)",
+        "Whether a FIN alone means that the client has disconnected",
         choices=("signal", "ignore"),
     )
-    keepalive_idle: int = _setting(
+    tcp_keepalive_idle: int = _setting(
         # With three probes, 5 s apart, a peer that vanished is noticed within half a minute.
         15,
-        "of silence before the kernel probes whether the peer is there (0: never)",
+        "Seconds of silence before TCP keep-alive probes; 0: none",
     )
+
+    def __new__(cls, **settings: Any) -> Self:
+        for name in settings.keys() & RENAMED.keys():
+            raise TypeError(f"{name} is now called {RENAMED[name]}")
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

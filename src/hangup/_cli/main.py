@@ -14,19 +14,18 @@ from .._engine.room import raise_descriptor_limit
 from .._http1 import parser
 from .._logging.access_log import FORMATS, claim
 from .._logging.loggers import log_errors_to
-from ..config import Config
-from ..exceptions import ConfigError
-from ..probe.command import probe_command
-from ..wsgi.server import (
-    DEFAULT_THREADS,
-    GRACE,
+from .._system.binding import (
+    Address,
     CannotListen,
-    WSGIServer,
-    bind,
+    bind_socket,
     file_identity,
-    serve,
+    parse_bind,
     unlink_own,
 )
+from ..config import RENAMED, Config
+from ..exceptions import ConfigError
+from ..probe.command import probe_command
+from ..wsgi.server import DEFAULT_THREADS, GRACEFUL_TIMEOUT, WSGIServer, serve
 from .demo import run_demo
 from .loading import LoadError, load_app, print_own
 from .reload import run_reloading
@@ -116,13 +115,60 @@ main.add_command(probe_command)
 # Settings whose option has a shorter name, or another default for applications than for handlers.
 _SHORT = {"max_threads": "threads"}
 _DEFAULTS: dict[str, Any] = {"max_threads": DEFAULT_THREADS}
+_OLD_OPTIONS = {
+    "--" + old.replace("_", "-"): "--" + new.replace("_", "-") for old, new in RENAMED.items()
+}
+
+# The groups of `hangup serve --help`, in their order, and the options in each.
+_GROUPS = {
+    "Server": "bind host port uds fd app-dir factory threads backlog graceful-timeout half-close",
+    "TLS": "certfile keyfile keyfile-password",
+    "Logging": "access-log log-level",
+    "Limits": (
+        "max-connections max-requests max-queue lifo-threshold max-request-line-size"
+        " max-request-header-size max-request-fields max-request-field-size max-request-body-size"
+        " body-prefetch max-discarded-body max-held-output min-data-rate min-data-rate-under-load"
+    ),
+    "Time-outs": (
+        "request-header-timeout handshake-timeout keep-alive-timeout body-timeout write-timeout"
+        " linger-timeout linger-time thread-idle-timeout tcp-keepalive-idle"
+    ),
+    "Development": "reload help",
+}
 
 
-def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
+class _Grouped(click.Command):
+    """A command whose help has its options in groups, and which knows what they were called once."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = {}
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx)
+            if row is not None:
+                rows[max(parameter.opts, key=len).removeprefix("--")] = row
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([rows[name] for name in names.split()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            new = _OLD_OPTIONS.get(error.option_name)
+            if new is None:
+                raise
+            raise click.UsageError(f"{error.option_name} is now called {new}") from None
+        for old, new in RENAMED.items():
+            if (variable := f"HANGUP_{old.upper()}") in os.environ:
+                raise click.UsageError(f"{variable} is now called HANGUP_{new.upper()}")
+        return rest
+
+
+def _option(name: str, *short: str, **attributes: Any) -> Callable[[Any], Any]:
     """An option ``--name`` that is also ``HANGUP_NAME`` in the environment."""
     variable = "HANGUP_" + name.upper().replace("-", "_")
     attributes.setdefault("show_default", True)
-    return click.option(f"--{name}", envvar=variable, **attributes)
+    return click.option(f"--{name}", *short, envvar=variable, **attributes)
 
 
 def _config_options(command: Any) -> Any:
@@ -133,51 +179,48 @@ def _config_options(command: Any) -> Any:
             kind: Any = click.Choice(choices)
         else:
             kind = (click.FloatRange if field.type is float else click.IntRange)(min=least)
-        text = field.metadata["help"]
-        is_time = field.type is float or field.name == "keepalive_idle"
-        unit = "Seconds " if is_time and not text.startswith("bytes") else ""
-        name = _SHORT.get(field.name, field.name).replace("_", "-")
         option = _option(
-            name,
+            _SHORT.get(field.name, field.name).replace("_", "-"),
             type=kind,
             default=_DEFAULTS.get(field.name, field.default),
-            help=f"{unit}{text if unit else text[0].upper() + text[1:]}.",
+            help=f"{field.metadata['help']}.",
             metavar=None if choices else "N",
         )
         command = option(command)
     return command
 
 
-@main.command("serve", short_help="Serve a WSGI application: Flask, Django, …")
+@main.command("serve", cls=_Grouped, short_help="Serve a WSGI application: Flask, Django, …")
 @click.argument("app", metavar="MODULE:APP")
-@_option("host", default="127.0.0.1", help="Address to listen on; an empty one: all.")
-@_option("port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0: any.")
-@_option("unix", metavar="PATH", help="Listen on a socket in the file system instead.")
-@_option("fd", type=click.IntRange(min=0), help="Listen on a socket that a parent has opened.")
-@_option("certfile", metavar="FILE", help="Speak TLS, with this certificate (PEM). SIGHUP rereads it.")
-@_option("keyfile", metavar="FILE", help="The certificate's private key, if that is not in --certfile.")
-@_option("keyfile-password", metavar="TEXT", help="What the private key is encrypted with.")
+@_option("bind", metavar="ADDRESS", help="Address to listen on: HOST:PORT, unix:PATH or fd://N.")
+@_option("host", default="127.0.0.1", help="Host to listen on; an empty one: all.")
+@_option("port", "-p", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0: any.")
+@_option("uds", metavar="PATH", help="Unix domain socket to listen on.")
+@_option("fd", type=click.IntRange(min=0), help="Descriptor of a listening socket.")
+@_option("certfile", metavar="FILE", help="Certificate (PEM); SIGHUP reloads it.")
+@_option("keyfile", metavar="FILE", help="Private key of the certificate, if not in --certfile.")
+@_option("keyfile-password", metavar="TEXT", help="Password of the private key.")
 @_option(
     "access-log",
     default="common",
     type=click.Choice([*FORMATS, "off"]),
-    help="A line for each request, on stdout.",
+    help="Format of the access log, on stdout.",
 )
 @_option(
     "log-level",
     default="info",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is told on stderr.",
+    help="Level of the error log, on stderr.",
 )
 @_option(
-    "grace",
-    default=GRACE,
+    "graceful-timeout",
+    default=GRACEFUL_TIMEOUT,
     type=click.FloatRange(min=0),
-    help="Seconds that requests in progress have to finish on SIGTERM or Ctrl-C.",
+    help="Seconds for requests in progress to finish on SIGTERM or Ctrl-C.",
 )
-@_option("app-dir", default=".", help="Where MODULE is looked for first.")
-@_option("factory", is_flag=True, help="APP is a function that makes the application.")
-@_option("reload", is_flag=True, help="Start anew when a Python file changes. For development.")
+@_option("app-dir", default=".", help="Directory in which MODULE is looked for first.")
+@_option("factory", is_flag=True, help="APP is a function that returns the application.")
+@_option("reload", is_flag=True, help="Restart when a Python file changes.")
 @_config_options
 def serve_command(app: str, **options: Any) -> None:
     """Serve a WSGI application.
@@ -192,8 +235,9 @@ def serve_command(app: str, **options: Any) -> None:
     names = [field.name for field in dataclasses.fields(Config)]
     try:
         config = Config(**{name: options[_SHORT.get(name, name)] for name in names})
-        if not options["grace"] >= 0:
-            raise ConfigError(f"grace must be at least 0, not {options['grace']}")
+        if not options["graceful_timeout"] >= 0:
+            raise ConfigError(f"graceful_timeout must be at least 0, not {options['graceful_timeout']}")
+        options["address"] = _address_of(options)
         if options["reload"]:
             sys.exit(_reload(options, config))
         # Before the application is imported: it may configure logging, its own and nobody else's.
@@ -205,21 +249,31 @@ def serve_command(app: str, **options: Any) -> None:
         raise click.UsageError(str(error.strerror)) from None
 
 
+def _address_of(options: dict[str, Any]) -> Address:
+    """Where to listen.  ``--bind`` stands by itself."""
+    if options["bind"] is None:
+        return Address(options["host"], options["port"], options["uds"], options["fd"])
+    if options["uds"] is not None or options["fd"] is not None:
+        raise ConfigError("--bind says where to listen: --uds and --fd can't be given besides")
+    return parse_bind(options["bind"], options["port"])
+
+
 def _serve(app: str, options: dict[str, Any], config: Config) -> None:
     application = _load(app, options)
     raise_descriptor_limit()
+    address: Address = options["address"]
     serve(
         application,
-        options["host"],
-        options["port"],
-        unix=options["unix"],
-        fd=options["fd"],
+        address.host,
+        address.port,
+        uds=address.uds,
+        fd=address.fd,
         certfile=options["certfile"],
         keyfile=options["keyfile"],
         keyfile_password=options["keyfile_password"],
         config=config,
         access_log=options["access_log"],
-        grace=options["grace"],
+        graceful_timeout=options["graceful_timeout"],
         ready=lambda server: _say_what(app, server),
     )
 
@@ -245,15 +299,14 @@ def _say_what(app: str, server: WSGIServer) -> None:
 
 
 def _reload(options: dict[str, Any], config: Config) -> int:
-    sock = bind(
-        options["host"], options["port"], unix=options["unix"], fd=options["fd"], backlog=config.backlog
-    )
-    bound = file_identity(options["unix"]) if options["unix"] is not None else None
+    address: Address = options["address"]
+    sock = bind_socket(*address[:2], uds=address.uds, fd=address.fd, backlog=config.backlog)
+    bound = file_identity(address.uds) if address.uds is not None else None
     command = [sys.executable, "-m", "hangup", *(arg for arg in sys.argv[1:] if arg != "--reload")]
     os.environ["HANGUP_RELOAD"] = "0"  # The child is the one that serves.
     try:
         return run_reloading(command, sock, options["app_dir"])
     finally:
-        if options["unix"] is not None and options["fd"] is None:
-            unlink_own(options["unix"], bound)  # while it listens, see WSGIServer.close
+        if address.uds is not None and address.fd is None:
+            unlink_own(address.uds, bound)  # while it listens, see WSGIServer.close
         sock.close()

@@ -1,6 +1,6 @@
 """How a request arrives: which bytes have come of it, and when it is at hand.
 
-A request is at hand when its head has come, and the first ``body_ahead`` bytes of its body, or all of
+A request is at hand when its head has come, and the first ``body_prefetch`` bytes of its body, or all of
 it.  Until then the event loop receives it: a slow client holds no thread, and a request whose client
 disconnects in the middle of such a body is never started, so no framework prints a traceback for it.
 What is longer its handler reads as it comes.  A client that asked whether it may send its body
@@ -66,7 +66,7 @@ class Arrival:
         try:
             while True:
                 if self.coming is not None:
-                    if wire.body_at_hand(self.link.config.body_ahead):
+                    if wire.body_at_hand(self.link.config.body_prefetch):
                         whole, self.coming = self.coming, None
                         return self.begin(whole)
                 elif wire.buffer and (wire.body_ended or self._discard_body()):
@@ -106,7 +106,7 @@ class Arrival:
             return True  # Its thread waits for the request, and may as well read its body.
         self.coming = request  # Its record tells of it, should its body be refused.
         self._coming_since = monotonic()
-        if not self._input.wire.body_at_hand(self.link.config.body_ahead):
+        if not self._input.wire.body_at_hand(self.link.config.body_prefetch):
             return False
         self.coming = None
         return True
@@ -196,15 +196,15 @@ class Arrival:
         """Until when a request that has begun to come must have come further."""
         if self.coming is not None:
             return self.body_deadline()
-        return monotonic() + self.link.config.head_timeout
+        return monotonic() + self.link.config.request_header_timeout
 
     def body_deadline(self) -> float:
         """When a body that is coming must have come further.
 
         Its client has ``body_timeout`` from one byte to the next, and as long for all of it, but for the
-        time that it takes at ``min_rate``.
+        time that it takes at ``min_data_rate``.
         """
-        limit, rate = self.link.config.body_timeout, self.link.config.min_rate
+        limit, rate = self.link.config.body_timeout, self.link.config.min_data_rate
         pause = monotonic() + limit
         if not rate:
             return pause

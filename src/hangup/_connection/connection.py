@@ -403,7 +403,7 @@ class Connection(Link):
             if arrival.coming is not None:
                 deadline = arrival.body_deadline()
             elif not wire.body_ended or (wire.buffer and has_begun(wire.buffer)):
-                deadline = self.idle_since + self.config.head_timeout
+                deadline = self.idle_since + self.config.request_header_timeout
             else:
                 deadline = self.idle_since + self.idle_timeout
             if (parked := self.park(deadline)) is not None:

@@ -110,7 +110,7 @@ class Handshake:
         while True:
             if not transport.established and transport.shake_hands():
                 link.idle_since = monotonic()
-                until = link.idle_since + link.config.head_timeout
+                until = link.idle_since + link.config.request_header_timeout
             if transport.established:
                 transport.read_behind_handshake()
             elif link.peer.state is ClientState.GONE:

@@ -236,9 +236,9 @@ class Input:
         """Seconds that may pass before the next byte.
 
         A body's client is waited for ``timeout`` in all, and for the time that what has come of it takes
-        at ``min_rate``: one byte a second would hold this thread for as long as it likes.
+        at ``min_data_rate``: one byte a second would hold this thread for as long as it likes.
         """
-        rate = self.link.config.min_rate
+        rate = self.link.config.min_data_rate
         if exchange is None or not rate:
             return timeout
         if exchange.answer_began if self.is_raw else self.wire.body_ended:

@@ -91,7 +91,7 @@ class Lingering:
         link = self.link
         now, config = monotonic(), link.config
         queued = bytes_queued(link.sock)
-        if self._queued - queued >= max(1.0, config.min_rate * (now - self._queued_at)):
+        if self._queued - queued >= max(1.0, config.min_data_rate * (now - self._queued_at)):
             self._queued, self._queued_at = queued, now
         quiet = min(self._heard_at + config.linger_timeout, self._until)
         if queued > 1:  # Our own FIN counts as a byte.

@@ -88,7 +88,7 @@ class Link:
         self.io_timeout: float | None = None
         #: When its last answer ended, or when it was opened.
         self.idle_since = monotonic()
-        self.deadline = self.idle_since + self.config.head_timeout
+        self.deadline = self.idle_since + self.config.request_header_timeout
 
     def mark_drained(self) -> None:
         """All that has come is read: the poller is to tell of more."""

@@ -293,7 +293,7 @@ class Output:
         queued = bytes_queued(link.sock)
         while not self._wait_for_room(timeout):
             left = bytes_queued(link.sock)
-            if queued - left < max(1.0, link.config.min_rate * timeout):
+            if queued - left < max(1.0, link.config.min_data_rate * timeout):
                 link.cut_short()
                 link.left(Departure.WRITE_TIMEOUT)
                 raise ClientDisconnected(f"the client read too little in {timeout:g} s", errno.ETIMEDOUT)

@@ -106,7 +106,7 @@ class Sending:
         """Called at its deadline: whether the client reads too little to be waited for any longer."""
         link = self.link
         left = bytes_queued(link.sock)
-        if self._queued - left < max(1.0, link.config.min_rate * link.config.write_timeout):
+        if self._queued - left < max(1.0, link.config.min_data_rate * link.config.write_timeout):
             return True
         self._queued = left
         link.deadline = monotonic() + link.config.write_timeout

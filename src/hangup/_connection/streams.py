@@ -31,7 +31,7 @@ _log = logging.getLogger("hangup")
 ANY_LENGTH = 1 << 62
 NO_BODY = -1
 # A handler's chunks are read as a request's are.
-_ANY_BODY = Config(max_body=sys.maxsize)
+_ANY_BODY = Config(max_request_body_size=sys.maxsize)
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -38,7 +38,7 @@ def wait_for_request(
             if had_left or not link.keep_open or watch.draining:
                 break
             if not begun and has_begun(wire.buffer):
-                begun, deadline = True, monotonic() + link.config.head_timeout
+                begun, deadline = True, monotonic() + link.config.request_header_timeout
             left = max(0.0, deadline - monotonic())
             open_still = link.peer.state is ClientState.OPEN
             if open_still and not transport.wait_readable(left):

@@ -76,10 +76,10 @@ def tune_listener(sock: socket.socket, config: Config) -> None:
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     options = [(socket.IPPROTO_TCP, "TCP_NODELAY", 1)]
-    if config.keepalive_idle:
+    if config.tcp_keepalive_idle:
         options += [
             (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-            (socket.IPPROTO_TCP, "TCP_KEEPIDLE", config.keepalive_idle),
+            (socket.IPPROTO_TCP, "TCP_KEEPIDLE", config.tcp_keepalive_idle),
             (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _PROBE_INTERVAL),
             (socket.IPPROTO_TCP, "TCP_KEEPCNT", _PROBES),
         ]

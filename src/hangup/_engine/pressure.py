@@ -2,10 +2,10 @@
 
 A handler that reads a long body, or writes a stream, waits for its client with a thread.  Some clients
 are slow, and some are slow on purpose: as many of them as there are threads would shut everybody else
-out, for hours at the rate that :attr:`Config.min_rate` asks for.  So while requests wait for a thread,
-clients must be quicker, and the slowest are cut off: one whose body comes too slowly gets 408, one
-that reads too slowly is disconnected.  Threads that wait for the next request of an idle connection go
-first.  The same goes for connections, while there is no room for another one and none that is idle.
+out, for hours at the rate that :attr:`Config.min_data_rate` asks for.  So while requests wait for a
+thread, clients must be quicker, and the slowest are cut off: one whose body comes too slowly gets 408,
+one that reads too slowly is disconnected.  Threads that wait for the next request of an idle connection
+go first.  The same goes for connections, while there is no room for another one and none that is idle.
 """
 
 import math
@@ -41,7 +41,7 @@ class Pressure:
         self.deadline = math.inf
         self._watches = watches
         self._waiting = waiting
-        self._rate = watches[0].config.min_rate_under_load
+        self._rate = watches[0].config.min_data_rate_under_load
         # How much had moved when a client was first seen, and when that was.
         self._seen: dict[Exchange, tuple[int, float]] = {}
         watches[0].timers.append(self)

@@ -24,11 +24,11 @@ HALF_CLOSE_GRACE = 0.05
 class Backlog:
     """The waiting requests.  Its owner's lock guards it.
 
-    ``long_wait`` is how long the oldest may have waited, in seconds, before the newest go first.
+    ``lifo_threshold`` is how long the oldest may have waited, in seconds, before the newest go first.
     """
 
-    def __init__(self, long_wait: float) -> None:
-        self._long_wait = long_wait
+    def __init__(self, lifo_threshold: float) -> None:
+        self._long_wait = lifo_threshold
         # In the order of arrival; a dict, so that one in the middle can go cheaply.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._errands: deque[Connection] = deque()

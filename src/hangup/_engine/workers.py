@@ -83,7 +83,7 @@ class Workers:
         self._followers: list[Worker] = []
         self._threads: set[Worker] = set()
         self._busy = 0
-        self._backlog = Backlog(config.long_wait)
+        self._backlog = Backlog(config.lifo_threshold)
         # Ours to tell of requests that wait; the rest is the event loop's.
         self._pressure = Pressure(watches, lambda: len(self._backlog))
         self._started = 0
@@ -144,7 +144,7 @@ class Workers:
     def after_fork(self) -> None:
         """In a forked child, which has one thread at most: it ends behind the handler that forked."""
         self._lock = threading.Lock()
-        self._backlog = Backlog(self._config.long_wait)
+        self._backlog = Backlog(self._config.lifo_threshold)
         self._followers = []
         for lead in self._leads:
             lead.table.clear()

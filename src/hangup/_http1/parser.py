@@ -71,12 +71,14 @@ class Wire:
         buffer = self.buffer
         end = buffer.find(b"\n")
         if end < 0:
-            return len(buffer) > size_limit(self._config.max_request_line)
+            return len(buffer) > size_limit(self._config.max_request_line_size)
         if len(buffer[:end].split()) < 3 or _RAW_HEAD_END.search(buffer, end):
             return True
         line = len(buffer) - buffer.rfind(b"\n")  # the last one, which has not ended
         config = self._config
-        return line > size_limit(config.max_field) or len(buffer) - end > size_limit(config.max_head)
+        return line > size_limit(config.max_request_field_size) or len(buffer) - end > size_limit(
+            config.max_request_header_size
+        )
 
     # -- requests out
 
@@ -103,13 +105,13 @@ class Wire:
         """What follows is this request's body, whose head has been parsed."""
         length = request.length
         if length > 0:
-            limit = self._config.max_body
+            limit = self._config.max_request_body_size
             if length > limit and limit:
                 raise body_too_long(limit)
             self._remaining = length
             self.body_ended = False
         elif length == CHUNKED:
-            self._chunks = Chunks(size_limit(self._config.max_body))
+            self._chunks = Chunks(size_limit(self._config.max_request_body_size))
             self.body_ended = False
 
     def _next_request_slowly(self) -> Request | None:

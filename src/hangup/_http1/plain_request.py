@@ -60,18 +60,18 @@ def _learn(begin: str) -> str:
     return key
 
 
-def plain_request(head: bytes, max_line: int, max_fields: int) -> Request | None:
+def plain_request(head: bytes, max_line: int, max_request_fields: int) -> Request | None:
     """The request that a head says; None if it is not plain, or not one head alone.
 
-    ``head`` ends in CRLF CRLF.  ``max_line`` and ``max_fields`` are the server's limits; what exceeds
-    one is not judged here either.
+    ``head`` ends in CRLF CRLF.  ``max_line`` and ``max_request_fields`` are the server's limits; what
+    exceeds one is not judged here either.
 
     Its control characters are CR and LF in turn.  It is cut at each CR, so a line that begins with its
     LF is one that the CRLF before it ended; all others begin like no name that is known.
     """
     rest = head.translate(None, _VISIBLE)
     count = len(rest) // 2
-    if count > max_fields + 2 or count >= len(_LINE_ENDS) or rest != _LINE_ENDS[count]:
+    if count > max_request_fields + 2 or count >= len(_LINE_ENDS) or rest != _LINE_ENDS[count]:
         return None
     lines = head.decode("ascii").split("\r")
     cgi = {}

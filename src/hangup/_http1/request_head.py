@@ -66,10 +66,10 @@ class Heads:
     """
 
     def __init__(self, config: Config) -> None:
-        self._max_line = size_limit(config.max_request_line)
-        self._max_head = size_limit(config.max_head)
-        self._max_field = size_limit(config.max_field)
-        self._max_fields = size_limit(config.max_fields)
+        self._max_line = size_limit(config.max_request_line_size)
+        self._max_head = size_limit(config.max_request_header_size)
+        self._max_field = size_limit(config.max_request_field_size)
+        self._max_fields = size_limit(config.max_request_fields)
         self._small = min(self._max_head, self._max_field)
 
     def parse(self, head: bytes) -> Request:

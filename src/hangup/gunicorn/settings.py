@@ -110,9 +110,9 @@ def config_of(cfg: Any) -> Config:
         "max_threads": cfg.threads if cfg.threads > 1 else DEFAULT_THREADS,
         "backlog": cfg.backlog,
         # gunicorn counts a line without its CRLF, and a field with it.
-        "max_request_line": line and max(line + 2, _SHORTEST_LINE),
-        "max_field": size and max(size - 2, _SHORTEST_FIELD),
-        "max_fields": fields,
+        "max_request_line_size": line and max(line + 2, _SHORTEST_LINE),
+        "max_request_field_size": size and max(size - 2, _SHORTEST_FIELD),
+        "max_request_fields": fields,
     }
     if cfg.keepalive:
         known["keep_alive_timeout"] = float(cfg.keepalive)
@@ -121,9 +121,9 @@ def config_of(cfg: Any) -> Config:
     if cfg.worker_connections != cfg.settings["worker_connections"].default:
         known["max_connections"] = cfg.worker_connections
     # What gunicorn does not limit, or by its other limits alone.
-    unless_told = {"max_body": 0, "max_head": fields * (size + 2)}
+    unless_told = {"max_request_body_size": 0, "max_request_header_size": fields * (size + 2)}
     if not size:
-        unless_told["max_head"] = 0
+        unless_told["max_request_header_size"] = 0
     return Config(**unless_told | _from_environment(set(known)) | known)
 
 

@@ -1,22 +1,21 @@
 """A server for one WSGI application: ``hangup serve``, and the same from code."""
 
-import errno
+import dataclasses
 import functools
 import logging
 import os
 import select
 import signal
-import socket
 import ssl
-import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, Self
 
-from .._engine.engine import Server, shown, tune_listener
+from .._engine.engine import Server, tune_listener
 from .._logging.access_log import FORMATS, AccessLog
+from .._system.binding import bind_socket, file_identity, parse_bind, shown_address, unlink_own
 from .._system.fork import ForkWatch
 from .._system.poller import Waker
 from .._system.tls import Certificate, ContextOf, check_context
@@ -25,12 +24,12 @@ from ..exceptions import ConfigError
 from ..records import RequestRecord
 from .adapter import WSGIDoor
 
-__all__ = ["DEFAULT_THREADS", "GRACE", "CannotListen", "WSGIServer", "bind", "serve"]
+__all__ = ["DEFAULT_THREADS", "GRACEFUL_TIMEOUT", "LAST_REQUEST", "WSGIServer", "serve"]
 
 #: ``max_threads`` unless somebody says otherwise: applications hold a database connection for each.
 DEFAULT_THREADS = 64
 #: Seconds that requests in progress have to finish when the server is told to stop; gunicorn's figure.
-GRACE = 30.0
+GRACEFUL_TIMEOUT = 30.0
 # Seconds that an idle connection has to send one more request while the server drains. Its last answer
 # did not say that it would close, so its client may be sending: a round trip, and a busy client.
 LAST_REQUEST = 1.0
@@ -44,107 +43,17 @@ _RENEW: signal.Signals | None = getattr(signal, "SIGHUP", None)
 _log = logging.getLogger("hangup")
 
 
-class CannotListen(OSError):
-    """A socket can't be had; the text says which, and why."""
-
-
-def bind(
-    host: str, port: int, *, unix: str | None = None, fd: int | None = None, backlog: int
-) -> socket.socket:
-    """A listening socket: a TCP one, one in the file system, or one that another process has bound.
-
-    Raises :exc:`OSError` where it can't be had, and :exc:`hangup.ConfigError` for a descriptor that is
-    no listening socket; both say which.
-    """
-    if fd is not None:
-        return _inherited(fd)
-    if unix is not None:
-        return _bind_unix(unix, backlog)
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, proto)
-        try:
-            if os.name == "posix":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-            sock.listen(backlog)
-        except BaseException:
-            sock.close()
-            raise
-    except (OSError, UnicodeError, OverflowError) as error:
-        raise _cannot_listen(error, shown_address((host, port))) from error
-    return sock
-
-
-def _inherited(fd: int) -> socket.socket:
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError as error:
-        raise ConfigError(f"can't listen on descriptor {fd}: {error.strerror}") from None
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        sock.detach()
-        raise ConfigError(f"can't listen on descriptor {fd}: it is no listening socket")
-    sock.set_inheritable(False)  # It was meant for this process, and not for those that it starts.
-    return sock
-
-
-def _bind_unix(path: str, backlog: int) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if _is_left_over(path):
-            os.unlink(path)
-        sock.bind(path)
-        sock.listen(backlog)
-    except OSError as error:
-        sock.close()
-        raise _cannot_listen(error, path) from error
-    return sock
-
-
-def _is_left_over(path: str) -> bool:
-    """Whether there is a socket behind which nobody listens any more."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-    except FileNotFoundError:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        return False
-
-
-def file_identity(path: str) -> tuple[int, int] | None:
-    """Which file a path leads to."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def unlink_own(path: str, identity: tuple[int, int] | None) -> None:
-    """Remove a socket from the file system, unless it is the one of a server that succeeds this one."""
-    if identity is not None and file_identity(path) == identity:
-        os.unlink(path)
-
-
-def _cannot_listen(error: Exception, where: str) -> CannotListen:
-    reason = getattr(error, "strerror", None) or str(error)
-    return CannotListen(
-        getattr(error, "errno", None) or errno.EINVAL, f"can't listen on {where}: {reason}"
-    )
-
-
-def shown_address(address: Any, scheme: str = "http") -> str:
-    """A socket's address, as people write it."""
-    if not isinstance(address, tuple):
-        return f"unix:{os.fsdecode(address)}"
-    return f"{scheme}://{shown(address)}"
+def _config_of(config: Config | None, settings: dict[str, Any]) -> Config:
+    """The limits: ``config``'s, and what was set besides.  Raises :exc:`TypeError` for what is none."""
+    if "threads" in settings:
+        settings["max_threads"] = settings.pop("threads")
+    if "unix" in settings:
+        raise TypeError("unix is now called uds")
+    if config is not None:
+        settings = {
+            field.name: getattr(config, field.name) for field in dataclasses.fields(config)
+        } | settings
+    return Config(**{"max_threads": DEFAULT_THREADS} | settings)
 
 
 class WSGIServer:
@@ -156,13 +65,15 @@ class WSGIServer:
             print(server.port)
             ...  # it serves, in threads of its own, until the block is left
 
-    ``host`` and ``port`` say where to listen (port 0: any that is free); ``unix`` a path in the file
-    system instead, or ``fd`` a listening socket's descriptor.  ``certfile`` has it speak TLS with that
-    certificate, whose private key is in ``keyfile`` if not there too, encrypted with
-    ``keyfile_password`` if at all; ``ssl_context`` has it speak TLS as that
-    :class:`ssl.SSLContext` says.  ``access_log`` is ``"common"``,
-    ``"combined"``, ``"json"`` or ``"off"``, and goes to stdout; ``sinks`` are called with the
-    :class:`RequestRecord` of each request that has ended.
+    ``host`` and ``port`` say where to listen (port 0: any that is free); ``uds`` a path in the file
+    system instead, or ``fd`` a listening socket's descriptor; or ``bind`` any of these, in one text, as
+    ``"0.0.0.0:8000"``, ``"unix:/run/app.sock"`` and ``"fd://3"``.  The limits are ``config``'s, and each
+    may be given by its name, or that of its option: ``threads=8``, ``max_request_body_size=10_000_000``.
+    ``certfile`` has it speak TLS with that certificate, whose private key is in ``keyfile`` if not there
+    too, encrypted with ``keyfile_password`` if at all; ``ssl_context`` has it speak TLS as that
+    :class:`ssl.SSLContext` says.  ``access_log`` is ``"common"``, ``"combined"``, ``"json"`` or
+    ``"off"``, and goes to stdout; ``sinks`` are called with the :class:`RequestRecord` of each request
+    that has ended.
 
     Raises :exc:`OSError` where it can't listen, and :exc:`hangup.ConfigError` for a bad value.
 
@@ -175,7 +86,8 @@ class WSGIServer:
         host: str = "127.0.0.1",
         port: int = 8000,
         *,
-        unix: str | None = None,
+        bind: str | None = None,
+        uds: str | None = None,
         fd: int | None = None,
         config: Config | None = None,
         certfile: str | os.PathLike[str] | None = None,
@@ -184,12 +96,17 @@ class WSGIServer:
         ssl_context: ssl.SSLContext | None = None,
         access_log: str = "common",
         sinks: Sequence[Callable[[RequestRecord], None]] = (),
+        **settings: Any,
     ) -> None:
         if not callable(app):
             raise ConfigError(f"a WSGI application is callable; {app!r} is not")
         if access_log != "off" and access_log not in FORMATS:
             raise ConfigError(f"access_log must be one of {', '.join(FORMATS)}, off, not {access_log!r}")
-        self.config = config or Config(max_threads=DEFAULT_THREADS)
+        self.config = _config_of(config, settings)
+        if bind is not None:
+            if uds is not None or fd is not None:
+                raise ConfigError("bind says where to listen: uds and fd can't be given besides")
+            host, port, uds, fd = parse_bind(bind, port)
         self._certificate: Certificate | None = None
         context_of: ContextOf | None = None
         if ssl_context is not None:
@@ -203,11 +120,11 @@ class WSGIServer:
         elif keyfile is not None:
             raise ConfigError("keyfile is of no use without certfile")
         self._scheme = "http" if context_of is None else "https"
-        self.socket = bind(host, port, unix=unix, fd=fd, backlog=self.config.backlog)
+        self.socket = bind_socket(host, port, uds=uds, fd=fd, backlog=self.config.backlog)
         self.socket.setblocking(False)
         #: Where it listens: a pair of host and port, or a path.
         self.address: Any = self.socket.getsockname()
-        self._path = unix if fd is None else None
+        self._path = uds if fd is None else None
         self._file = None if self._path is None else file_identity(self._path)
         # Whose it is to remove that: a program may fork, and each child serve.
         self._maker = os.getpid()
@@ -287,7 +204,7 @@ class WSGIServer:
         if (waker := self._waker) is not None:
             waker.wake()
 
-    def close(self, grace: float | None = GRACE, *, say_what_is_left: bool = False) -> None:
+    def close(self, grace: float | None = GRACEFUL_TIMEOUT, *, say_what_is_left: bool = False) -> None:
         """End: accept nothing more, and finish what is in progress, within ``grace`` s (None: no limit).
 
         What runs on after that keeps its thread, and ends with the process.  ``say_what_is_left`` tells
@@ -328,7 +245,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    grace: float | None = GRACE,
+    graceful_timeout: float | None = GRACEFUL_TIMEOUT,
     ready: Callable[[WSGIServer], object] | None = None,
     **options: Any,
 ) -> None:
@@ -336,12 +253,15 @@ def serve(
 
     ``ready`` is called with the :class:`WSGIServer` when it listens: there is its ``port``, if 0 was
     asked for, and its ``shutdown``, which is how it ends where it runs in a thread, since signals are
-    the main thread's.  ``grace`` is how long requests in progress have then to finish, in seconds.  All
+    the main thread's.  ``graceful_timeout`` is how long requests in progress have then to finish, in
+    seconds; None: as long as they take.  All
     other arguments are those of :class:`WSGIServer`.
 
     After the first signal nothing is accepted any more, and requests in progress are finished.  A
     second one ends the process at once.  With a ``certfile``, SIGHUP has it read again.
     """
+    if "grace" in options:
+        raise TypeError("grace is now called graceful_timeout")
     server = WSGIServer(app, host, port, **options)
     signals = _Signals(server)
     if threading.current_thread() is threading.main_thread():
@@ -353,7 +273,7 @@ def serve(
         server.serve_forever()
     finally:
         signals.give_up_waker()
-        server.close(grace, say_what_is_left=True)
+        server.close(graceful_timeout, say_what_is_left=True)
         signals.give_back()
 
 
