@@ -41,7 +41,7 @@ servers' own otherwise. The probe is hangup's: it asks for what hangup is for.""
 COLUMNS = """\
 Told: of the handlers at work (`waiting`, by `fin` and `rst`), how many were told that their
 client had left. Streams ended: how many `/stream`s ended early (likewise). Half-closed served:
-cells in which those clients got what they were due. Departure logged: of the cells where a client
+cells in which those clients got what they were due. DisconnectReason logged: of the cells where a client
 left a request (`fin` and `rst`), those in which a line says so, by 499 or in words, tracebacks
 apart. Log lines: over and above those for healthy requests, a departure. Healthy waits: the
 longest that a healthy client waited right behind departures."""

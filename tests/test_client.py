@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 import hangup
 from conftest import PATIENCE, until
-from hangup import ClientDisconnected, ClientState, Departure
+from hangup import ClientDisconnected, ClientState, DisconnectReason
 from hangup._disconnect.callbacks import Callbacks
 from hangup._disconnect.client import Client
 from hangup._disconnect.interrupt import refusal
@@ -30,7 +30,7 @@ class Pair:
         self.peer = Peer(ADDRESS)
         self.client = Client(ADDRESS, callbacks)
 
-    def note(self, how: Departure, *, leaves: bool = True) -> None:
+    def note(self, how: DisconnectReason, *, leaves: bool = True) -> None:
         self.peer.note(how, leaves=leaves)
         self.client.note(self.peer)
 
@@ -45,15 +45,15 @@ def test_a_new_client_is_there() -> None:
     assert "192.0.2.1" in repr(client)
 
 
-@pytest.mark.parametrize("how", list(Departure))
-def test_a_departure_is_told_with_its_reason_and_its_time(how: Departure) -> None:
+@pytest.mark.parametrize("how", list(DisconnectReason))
+def test_a_departure_is_told_with_its_reason_and_its_time(how: DisconnectReason) -> None:
     pair = Pair()
     pair.note(how)
     client = pair.client
-    assert client.state is (ClientState.EOF if how is Departure.FIN else ClientState.GONE)
+    assert client.state is (ClientState.EOF if how is DisconnectReason.FIN else ClientState.GONE)
     assert client.reason is how
     assert client.disconnected
-    assert client.disconnected_at == pair.peer.left_at
+    assert client.disconnected_at == pair.peer.disconnected_at
     assert client.wait(0)
     with pytest.raises(ClientDisconnected):
         client.raise_if_disconnected()
@@ -61,29 +61,29 @@ def test_a_departure_is_told_with_its_reason_and_its_time(how: Departure) -> Non
 
 def test_a_client_only_moves_down_and_the_first_departure_is_when_it_left() -> None:
     pair = Pair()
-    pair.note(Departure.FIN)
-    left_at = pair.client.disconnected_at
-    pair.note(Departure.RESET)
-    pair.note(Departure.FIN)
-    pair.note(Departure.UNREACHABLE)
-    assert (pair.client.state, pair.client.reason) == (ClientState.GONE, Departure.RESET)
-    assert pair.client.disconnected_at == left_at
+    pair.note(DisconnectReason.FIN)
+    disconnected_at = pair.client.disconnected_at
+    pair.note(DisconnectReason.RESET)
+    pair.note(DisconnectReason.FIN)
+    pair.note(DisconnectReason.UNREACHABLE)
+    assert (pair.client.state, pair.client.reason) == (ClientState.GONE, DisconnectReason.RESET)
+    assert pair.client.disconnected_at == disconnected_at
 
 
 def test_a_fin_that_is_to_be_ignored_is_known_and_sets_no_signal() -> None:
     pair = Pair()
-    pair.note(Departure.FIN, leaves=False)
-    assert (pair.client.state, pair.client.reason) == (ClientState.EOF, Departure.FIN)
+    pair.note(DisconnectReason.FIN, leaves=False)
+    assert (pair.client.state, pair.client.reason) == (ClientState.EOF, DisconnectReason.FIN)
     assert not pair.client.disconnected
     assert not pair.client.wait(0)
-    pair.note(Departure.RESET)
+    pair.note(DisconnectReason.RESET)
     assert pair.client.disconnected
 
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE, math.inf])
 def test_wait_returns_when_the_client_leaves(timeout: float | None) -> None:
     pair = Pair()
-    leaving = threading.Timer(0, pair.note, [Departure.FIN])
+    leaving = threading.Timer(0, pair.note, [DisconnectReason.FIN])
     leaving.start()
     assert pair.client.wait(timeout)
     leaving.join()
@@ -106,7 +106,7 @@ def test_wait_returns_when_the_request_ends() -> None:
 def test_an_ended_request_hears_of_nothing_any_more() -> None:
     pair = Pair()
     pair.client.end()
-    pair.note(Departure.RESET)
+    pair.note(DisconnectReason.RESET)
     assert pair.client.state is ClientState.OPEN
     with pair.client.on_disconnect(pytest.fail):
         pass
@@ -122,16 +122,16 @@ def test_a_callback_runs_once_in_another_thread(callbacks: Callbacks) -> None:
         called.set()
 
     with pair.client.on_disconnect(callback, "x"):
-        pair.note(Departure.FIN)
+        pair.note(DisconnectReason.FIN)
         assert called.wait(PATIENCE)
-        pair.note(Departure.RESET)
+        pair.note(DisconnectReason.RESET)
     assert [name for name, _ in calls] == ["x"]
     assert calls[0][1] != threading.get_ident()
 
 
 def test_a_callback_that_comes_late_runs_at_once(callbacks: Callbacks) -> None:
     pair = Pair(callbacks)
-    pair.note(Departure.RESET)
+    pair.note(DisconnectReason.RESET)
     called = threading.Event()
     with pair.client.on_disconnect(called.set):
         assert called.wait(PATIENCE)
@@ -144,7 +144,7 @@ def test_a_callback_whose_block_is_left_does_not_run(callbacks: Callbacks) -> No
     registration = pair.client.on_disconnect(pytest.fail)
     registration.unregister()
     registration.unregister()
-    pair.note(Departure.FIN)
+    pair.note(DisconnectReason.FIN)
 
 
 def test_leaving_the_block_waits_for_the_callback_that_is_running(callbacks: Callbacks) -> None:
@@ -166,7 +166,7 @@ def test_leaving_the_block_waits_for_the_callback_that_is_running(callbacks: Cal
     thread = threading.Thread(target=handler)
     thread.start()
     until(lambda: pair.client._registrations, "it is registered")
-    pair.note(Departure.FIN)
+    pair.note(DisconnectReason.FIN)
     assert began.wait(PATIENCE)
     until(lambda: is_waited_for(pair.client), "the block's end waits")
     assert not left.is_set()
@@ -194,7 +194,7 @@ def test_the_requests_end_waits_for_it_too(callbacks: Callbacks) -> None:
         ended.append("request")
 
     pair.client.on_disconnect(callback)
-    pair.note(Departure.FIN)
+    pair.note(DisconnectReason.FIN)
     assert began.wait(PATIENCE)
     thread = threading.Thread(target=end)
     thread.start()
@@ -216,7 +216,7 @@ def test_a_callback_may_unregister_itself(callbacks: Callbacks) -> None:
 
     registration = pair.client.on_disconnect(callback)
     registered.set()
-    pair.note(Departure.FIN)
+    pair.note(DisconnectReason.FIN)
     assert done.wait(PATIENCE)
 
 
@@ -232,7 +232,7 @@ def test_a_callback_that_blocks_delays_no_other(callbacks: Callbacks) -> None:
         pair = Pair(callbacks)
         pair.client.on_disconnect(block)
         pair.client.on_disconnect(block)
-        pair.note(Departure.FIN)
+        pair.note(DisconnectReason.FIN)
     for _ in range(10):
         assert blocked.acquire(timeout=PATIENCE)
     proceed.set()
@@ -248,7 +248,7 @@ def test_what_a_callback_raises_is_logged_and_harms_nobody(
     pair = Pair(callbacks)
     called = threading.Event()
     with pair.client.on_disconnect(callback), pair.client.on_disconnect(called.set):
-        pair.note(Departure.FIN)
+        pair.note(DisconnectReason.FIN)
         assert called.wait(PATIENCE)
     assert [(r.name, r.levelno) for r in caplog.records] == [("hangup", logging.ERROR)]
     assert "this one" in caplog.text
@@ -261,7 +261,7 @@ def test_a_callback_runs_in_the_context_in_which_it_was_registered(callbacks: Ca
     variable.set("mine")
     with pair.client.on_disconnect(lambda: seen.append(variable.get())):
         variable.set("later")
-        pair.note(Departure.FIN)
+        pair.note(DisconnectReason.FIN)
     assert seen == ["mine"]
 
 
@@ -280,7 +280,7 @@ def test_a_system_without_threads_to_spare_still_calls_back(
     pair = Pair(callbacks)
     called: list[int] = []
     with pair.client.on_disconnect(called.append, 1):
-        pair.note(Departure.FIN)
+        pair.note(DisconnectReason.FIN)
     assert called == [1], "whoever leaves the block calls it"
     assert "callbacks may be late: can't start new thread" in caplog.text
 
@@ -291,7 +291,7 @@ def test_callback_threads_are_few_and_end() -> None:
     for _ in range(20):
         pair = Pair(threads)
         with pair.client.on_disconnect(called.release):
-            pair.note(Departure.FIN)
+            pair.note(DisconnectReason.FIN)
     until(lambda: len(threads._threads) == 1, "all but one have ended")
     assert called._value == 20
     threads.close()
@@ -341,7 +341,7 @@ def test_sleep_refuses_what_time_sleep_refuses(seconds: float) -> None:
 
 def test_sleep_raises_when_the_client_leaves() -> None:
     pair = Pair()
-    leaving = threading.Timer(0, pair.note, [Departure.FIN])
+    leaving = threading.Timer(0, pair.note, [DisconnectReason.FIN])
     leaving.start()
     with pytest.raises(ClientDisconnected):
         in_request(pair.client, hangup.sleep, PATIENCE)
@@ -391,14 +391,14 @@ class ClientMachine(RuleBasedStateMachine):
         self.registered: set[int] = set()
         self.state, self.reason, self.left, self.ended = ClientState.OPEN, None, False, False
 
-    @rule(how=st.sampled_from(Departure), leaves=st.booleans())
-    def signal(self, how: Departure, leaves: bool) -> None:
-        leaves = leaves or how is not Departure.FIN
+    @rule(how=st.sampled_from(DisconnectReason), leaves=st.booleans())
+    def signal(self, how: DisconnectReason, leaves: bool) -> None:
+        leaves = leaves or how is not DisconnectReason.FIN
         before = self.pair.peer.state
         self.pair.note(how, leaves=leaves)
         if self.ended:
             return
-        state = ClientState.EOF if how is Departure.FIN else ClientState.GONE
+        state = ClientState.EOF if how is DisconnectReason.FIN else ClientState.GONE
         if before is not ClientState.GONE and before is not state:
             self.state, self.reason = state, how
         if leaves and not self.left:

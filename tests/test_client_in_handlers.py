@@ -14,7 +14,7 @@ import pytest
 
 import hangup
 from conftest import BEFORE_HANDLER, PATIENCE, Peer, Serving, answer, until
-from hangup import ClientDisconnected, ClientState, Config, Departure, Outcome
+from hangup import ClientDisconnected, ClientState, Config, DisconnectReason, Outcome
 from hangup._disconnect.client import Client
 from test_client_table import deafen
 from test_workers import until_silent
@@ -163,13 +163,13 @@ def test_sleep_frees_the_thread_and_the_log_has_one_line(
     meeting.wait()
     getattr(peer, manner)()
     record = serving.record()
-    assert (record.outcome, record.status) == (Outcome.LEFT, 499)
-    assert record.left_at is not None
+    assert (record.outcome, record.status) == (Outcome.DISCONNECTED, 499)
+    assert record.disconnected_at is not None
     assert record.took < PATIENCE / 2
-    assert record.wasted <= record.took - record.left_at + 0.001
+    assert record.wasted <= record.took - record.disconnected_at + 0.001
     lines = until(lambda: [line.getMessage() for line in caplog.records], "the line")
     assert len(lines) == 1
-    assert '"GET /hello2 HTTP/1.1" 499 - left while the handler worked' in lines[0]
+    assert '"GET /hello2 HTTP/1.1" 499 - client disconnected while the handler ran' in lines[0]
 
 
 def test_deep_code_can_ask_too(serve: Any, base: Any, meeting: Meeting, server_class: Any) -> None:
@@ -186,7 +186,7 @@ def test_deep_code_can_ask_too(serve: Any, base: Any, meeting: Meeting, server_c
     peer = serving.connect().get("/")
     meeting.wait()
     peer.fin()
-    assert serving.record().outcome is Outcome.LEFT
+    assert serving.record().outcome is Outcome.DISCONNECTED
 
 
 def test_threads_in_a_copy_of_the_context_know_the_client(
@@ -332,7 +332,7 @@ def test_half_close_can_be_ignored(serve: Any, base: Any, meeting: Meeting) -> N
         meeting.proceed.release()
         assert peer.read_to_end().endswith(b"ok")
     record = serving.record()
-    assert (record.outcome, record.left_at) == (Outcome.ANSWERED, None)
+    assert (record.outcome, record.disconnected_at) == (Outcome.COMPLETED, None)
     assert meeting.seen == [False]
     assert not meeting.ended.acquire(blocking=False)
     # It may go on to leave in earnest.
@@ -356,7 +356,7 @@ def test_a_fin_that_is_ignored_does_not_hide_an_incomplete_request(serve: Any, m
     with serving.connect() as peer:
         peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n" + bytes(BEFORE_HANDLER))
         peer.half_close()
-        assert serving.record().outcome is Outcome.LEFT
+        assert serving.record().outcome is Outcome.DISCONNECTED
     assert meeting.clients[0].disconnected
 
 
@@ -485,7 +485,7 @@ def test_a_unix_sockets_client_is_noticed_too(
         peer.fin()
     record = serving.record()
     assert meeting.seen == [True, ClientState.GONE if leave == "fin" else ClientState.EOF]
-    assert record.outcome is (Outcome.LEFT if leave == "fin" else Outcome.ANSWERED)
+    assert record.outcome is (Outcome.DISCONNECTED if leave == "fin" else Outcome.COMPLETED)
 
 
 def test_a_closed_stream_without_a_length_is_no_departure_where_fin_is_ignored(
@@ -502,7 +502,7 @@ def test_a_closed_stream_without_a_length_is_no_departure_where_fin_is_ignored(
     with serving.connect() as peer:
         peer.send(b"POST / HTTP/1.0\r\n\r\nthe body").half_close()
         assert peer.read_to_end().endswith(b"ok")
-    assert serving.record().outcome is Outcome.ANSWERED
+    assert serving.record().outcome is Outcome.COMPLETED
     assert meeting.seen == [b"the body", False]
 
 
@@ -549,4 +549,4 @@ def test_a_client_that_vanishes_before_it_acknowledges_the_first_piece_is_notice
         deafen(peer.sock)
         meeting.proceed.release()
         serving.record()
-    assert meeting.seen == [True, Departure.UNREACHABLE]
+    assert meeting.seen == [True, DisconnectReason.UNREACHABLE]

@@ -146,7 +146,7 @@ def events(wire: Wire, pieces: list[bytes]) -> list[Any]:
                 if (request := wire.next_request()) is None:
                     break
                 found.append((request.method, request.target, request.protocol, request.items))
-    except hangup.BadRequest as refusal:
+    except hangup.RequestRejected as refusal:
         found.append(refusal.status)
     return found
 

@@ -166,8 +166,8 @@ def test_who_resets_when_it_has_its_whole_response_did_not_leave(
     intercept(monkeypatch, Moment(when, ends, read_and_reset))
     peer.get("/")
     record = serving.record()
-    assert (record.status, record.outcome, record.phase) == (200, Outcome.ANSWERED, Phase.COMPLETE)
-    assert record.left_at is None
+    assert (record.status, record.outcome, record.phase) == (200, Outcome.COMPLETED, Phase.COMPLETE)
+    assert record.disconnected_at is None
     assert record.wasted == 0
     assert record.body_out >= 3
 
@@ -184,11 +184,11 @@ def test_who_resets_before_the_kernel_has_the_last_byte_left(
     )
     peer.get("/")
     record = serving.record()
-    assert record.outcome is Outcome.LEFT
+    assert record.outcome is Outcome.DISCONNECTED
     if is_second:
-        assert (record.status, record.phase) == (200, Phase.ANSWERING)
+        assert (record.status, record.phase) == (200, Phase.RESPONSE)
     else:
-        assert (record.status, record.phase) == (499, Phase.WORKING)
+        assert (record.status, record.phase) == (499, Phase.HANDLER)
         assert (record.bytes_out, record.body_out) == (0, 0)
     assert len(serving.records) == 1
 
@@ -209,9 +209,9 @@ def test_what_is_sent_behind_a_fin_to_nobody_is_no_part_of_a_499(
     intercept(monkeypatch, Moment("before the kernel takes the last byte", first, leave))
     peer.get("/")
     record = serving.record()
-    assert record.outcome is Outcome.LEFT
+    assert record.outcome is Outcome.DISCONNECTED
     # The call that sends had begun, so that its response counts as begun; or it had not.
-    assert (record.status, record.body_out) == (499, 0) or record.phase is Phase.ANSWERING
+    assert (record.status, record.body_out) == (499, 0) or record.phase is Phase.RESPONSE
 
 
 def test_who_sent_fin_reads_its_whole_response_and_resets_did_not_leave(
@@ -233,7 +233,7 @@ def test_who_sent_fin_reads_its_whole_response_and_resets_did_not_leave(
     intercept(monkeypatch, Moment("before the request ends", ends, read_and_reset))
     peer.get("/")
     record = serving.record()
-    assert (record.status, record.outcome) == (200, Outcome.ANSWERED)
+    assert (record.status, record.outcome) == (200, Outcome.COMPLETED)
 
 
 def test_who_reads_a_part_of_what_is_in_the_kernel_and_resets_left(serve_app: Any) -> None:
@@ -254,7 +254,7 @@ def test_who_reads_a_part_of_what_is_in_the_kernel_and_resets_left(serve_app: An
     reset(peer, connection, noted=True)
     proceed.release()
     record = serving.record()
-    assert (record.status, record.outcome, record.phase) == (200, Outcome.LEFT, Phase.ANSWERING)
+    assert (record.status, record.outcome, record.phase) == (200, Outcome.DISCONNECTED, Phase.RESPONSE)
 
 
 # Not noted in the middle of the call that sends: that holds the lock which the event loop needs.
@@ -300,7 +300,7 @@ def test_over_tls_too(
     intercept(monkeypatch, Moment(when, is_response, read_and_reset))
     peer.get("/")
     record = serving.record()
-    assert (record.status, record.outcome) == (200, Outcome.ANSWERED)
+    assert (record.status, record.outcome) == (200, Outcome.COMPLETED)
 
 
 def test_the_record_of_who_closed_waits_for_no_deadline(
@@ -327,7 +327,7 @@ def test_the_record_of_who_closed_waits_for_no_deadline(
     monkeypatch.setattr(Transport, "shut", shutting)
     peer.get("/")
     record = serving.record()
-    assert (record.status, record.outcome) == (200, Outcome.ANSWERED)
+    assert (record.status, record.outcome) == (200, Outcome.COMPLETED)
 
 
 # -- a log of the program's own

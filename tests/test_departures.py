@@ -172,21 +172,21 @@ def test_a_client_that_left_before_its_answer_began_is_logged_once_with_499(
     until(lambda: is_told(serving), "the server knows")
     stage.proceed.release()
     record = serving.record()
-    assert record.outcome is Outcome.LEFT
-    assert record.phase is Phase.WORKING
+    assert record.outcome is Outcome.DISCONNECTED
+    assert record.phase is Phase.HANDLER
     assert record.status == 499
     assert (record.method, record.target) == ("GET", "/work")
-    assert record.left_at is not None
+    assert record.disconnected_at is not None
     assert 0 <= record.wasted <= record.took
     lines = until(lambda: [line.getMessage() for line in caplog.records], "the line")
     assert len(lines) == 1
     assert '"GET /work HTTP/1.1" 499 ' in lines[0]
-    assert " left while the handler worked" in lines[0]
+    assert " client disconnected while the handler ran" in lines[0]
 
 
 def is_told(serving: Serving) -> bool:
     return any(
-        getattr(entry, "peer", None) is not None and entry.peer.left_at is not None
+        getattr(entry, "peer", None) is not None and entry.peer.disconnected_at is not None
         for entry in list(serving.engine.watch._entries.values())
     )
 
@@ -206,7 +206,7 @@ def test_a_half_closed_client_gets_its_whole_answer(serve: Any, base: Any) -> No
         stage.proceed.release()
         assert peer.read_to_end().endswith(b"\r\n\r\nok")
     record = serving.record()
-    assert record.outcome is Outcome.ANSWERED
+    assert record.outcome is Outcome.COMPLETED
     assert record.status == 200
 
 
@@ -228,7 +228,7 @@ def test_a_half_closed_client_gets_a_large_answer(serve: Any, base: Any) -> None
     with serving.connect() as peer:
         peer.get("/").half_close()
         assert peer.read_to_end().endswith(body)
-    assert serving.record().outcome is Outcome.ANSWERED
+    assert serving.record().outcome is Outcome.COMPLETED
 
 
 def test_a_client_that_reads_nothing_is_given_up(serve: Any, base: Any) -> None:
@@ -237,8 +237,8 @@ def test_a_client_that_reads_nothing_is_given_up(serve: Any, base: Any) -> None:
     with serving.connect() as peer:
         peer.get("/large")
         record = serving.record()
-    assert record.outcome is Outcome.LEFT
-    assert record.phase is Phase.ANSWERING
+    assert record.outcome is Outcome.DISCONNECTED
+    assert record.phase is Phase.RESPONSE
     assert record.status == 200
     assert isinstance(stage.caught[0], ClientDisconnected)
 
@@ -250,7 +250,7 @@ def test_a_head_that_never_ends_is_given_up(serve: Any, base: Any) -> None:
         assert b"408" in peer.read_to_end()
     record = serving.record()
     assert record.outcome is Outcome.TIMED_OUT
-    assert record.phase is Phase.HEAD
+    assert record.phase is Phase.HEADER
 
 
 def test_an_idle_connection_is_closed_in_time(serve: Any, base: Any) -> None:
@@ -321,7 +321,7 @@ def test_a_client_that_leaves_in_its_upload_is_told_of_as_such(serve: Any, manne
     until(lambda: in_phase(serving, Phase.BODY), "the handler waits for the rest")
     getattr(peer, manner)()
     record = serving.record()
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.BODY, 499)
 
 
 def test_a_client_that_leaves_after_100_continue_has_not_been_answered(serve: Any) -> None:
@@ -333,7 +333,7 @@ def test_a_client_that_leaves_after_100_continue_has_not_been_answered(serve: An
     until(lambda: in_phase(serving, Phase.BODY), "the handler waits for the body")
     peer.fin()
     record = serving.record()
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.BODY, 499)
 
 
 def test_a_request_that_came_with_fin_while_the_last_one_ended_is_answered(

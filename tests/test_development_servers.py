@@ -178,4 +178,4 @@ def test_unmodified_handlers_on_our_server(serve: Any, name: str) -> None:
     until(lambda: watch.gone == watch.opened, "all connections have closed")
     count = 4 if name == "django" else 1
     assert [(r.target, r.status) for r in serving.records] == [(f"/{n}", 200) for n in range(count)]
-    assert {record.outcome for record in serving.records} == {hangup.Outcome.ANSWERED}
+    assert {record.outcome for record in serving.records} == {hangup.Outcome.COMPLETED}

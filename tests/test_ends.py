@@ -224,7 +224,7 @@ def test_what_runs_beyond_the_grace_time_is_told_and_closed(run: Any, tmp_path: 
     if way != "shutdown":
         program.wait_for("finishing 3 requests; a second Ctrl-C or SIGTERM ends at once")
     program.wait_for("generator closed\n")
-    program.wait_for("woke True Departure.SHUTDOWN\n")
+    program.wait_for("woke True DisconnectReason.SHUTDOWN\n")
     program.wait_for("called back\n")
     program.wait_for("slept\n")
     assert program.wait() == 0
@@ -270,7 +270,7 @@ def test_under_gunicorn_what_runs_on_is_told_and_closed(gunicorn: Any) -> None:
         program.wait_for("waits\n")
         program.process.send_signal(signal.SIGTERM)
         program.wait_for("generator closed\n")
-        program.wait_for("woke True Departure.SHUTDOWN\n")
+        program.wait_for("woke True DisconnectReason.SHUTDOWN\n")
         program.wait_for("called back\n")
         assert program.process.wait(2 * PATIENCE) == 0
         stream.read_to_end()

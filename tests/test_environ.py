@@ -152,7 +152,7 @@ def test_who_leaves_within_its_chunks_never_reaches_the_application(serve_app: A
     peer = serving.connect().send(CHUNKED + b"\r\n5\r\nhel")
     peer.fin()
     record = serving.record()
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.BODY, 499)
     assert not called
 
 

@@ -158,7 +158,7 @@ def test_a_departure_is_noticed_by_each_of_them(serve_app: Any, stage: Stage, ma
         getattr(peer, manner)()
     until(lambda: len(stage.left) == len(peers), "each is told")
     records = until(lambda: serving.records if len(serving.records) == len(peers) else None, "told")
-    assert {record.outcome for record in records} == {Outcome.LEFT}
+    assert {record.outcome for record in records} == {Outcome.DISCONNECTED}
 
 
 def test_the_limit_of_connections_is_all_loops_together(serve_app: Any, stage: Stage) -> None:

@@ -46,7 +46,7 @@ def test_each_example_is_shown_in_the_docs_and_tested_here() -> None:
 
 def ends_as_left(serving: Serving) -> None:
     record = serving.record()
-    assert (record.outcome, record.status) == (Outcome.LEFT, 499)
+    assert (record.outcome, record.status) == (Outcome.DISCONNECTED, 499)
     assert record.took < PATIENCE
 
 
@@ -283,10 +283,10 @@ def test_the_model_stops_within_one_token(
         assert seen.acquire(timeout=PATIENCE)
     connection = serving.the_connection()
     getattr(peer, manner)()
-    until(lambda: connection.peer.left_at is not None, "it is known")
+    until(lambda: connection.peer.disconnected_at is not None, "it is known")
     step.release(1000)
     record = serving.record()
-    assert record.outcome is Outcome.LEFT
+    assert record.outcome is Outcome.DISCONNECTED
     assert tokens == [0, 1, 2], "the one that was being computed was the last"
 
 

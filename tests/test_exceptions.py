@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from hangup import BadRequest, BodyTimeout, ClientDisconnected, ConfigError, HangupError
+from hangup import BodyTimeout, ClientDisconnected, ConfigError, HangupError, RequestRejected
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,5 @@ def test_a_departure_has_an_errno_and_a_reason() -> None:
 def test_the_others_are_hangups() -> None:
     assert issubclass(ConfigError, HangupError)
     assert issubclass(BodyTimeout, TimeoutError)
-    refusal = BadRequest(400, "Bad")
+    refusal = RequestRejected(400, "Bad")
     assert (refusal.status, refusal.reason, str(refusal)) == (400, "Bad", "400 Bad")

@@ -16,7 +16,6 @@ SOURCE = Path(hangup.__file__).parent
 
 def test_the_public_names() -> None:
     assert hangup.__all__ == [
-        "BadRequest",
         "BaseHTTPRequestHandler",
         "BodyTimeout",
         "Client",
@@ -24,13 +23,14 @@ def test_the_public_names() -> None:
         "ClientState",
         "Config",
         "ConfigError",
-        "Departure",
+        "DisconnectReason",
         "HTTPSServer",
         "HTTPServer",
         "HangupError",
         "Outcome",
         "Phase",
         "RequestRecord",
+        "RequestRejected",
         "SimpleHTTPRequestHandler",
         "ThreadingHTTPSServer",
         "ThreadingHTTPServer",

@@ -421,8 +421,8 @@ def test_a_client_that_leaves_a_download(files: Serving, root: Any) -> None:
     peer.read(1 << 20)
     peer.rst()
     record = files.record()
-    assert record.outcome is hangup.Outcome.LEFT
-    assert record.phase is hangup.Phase.ANSWERING
+    assert record.outcome is hangup.Outcome.DISCONNECTED
+    assert record.phase is hangup.Phase.RESPONSE
     assert fetch(files, "/empty")[0].status == 200
 
 
@@ -433,7 +433,7 @@ def test_a_client_that_stalls_in_a_download_is_given_up(serve: Any, root: Any) -
     serving = serve(handler, config=hangup.Config(write_timeout=0.1))
     with serving.connect() as peer:
         peer.get("/big")
-        assert serving.record().outcome is hangup.Outcome.LEFT
+        assert serving.record().outcome is hangup.Outcome.DISCONNECTED
 
 
 def test_the_sockets_own_sendfile(serve: Any, base: Any, root: Any) -> None:

@@ -105,7 +105,7 @@ def test_a_view_stops_when_its_client_leaves(
     until_working(serving)
     getattr(peer, leave)()
     record = serving.record()
-    assert (record.outcome, record.status) == (Outcome.LEFT, 499)
+    assert (record.outcome, record.status) == (Outcome.DISCONNECTED, 499)
     assert record.took < PATIENCE
     assert not [line for line in caplog.records if line.levelno >= logging.WARNING], "it is no error"
 
@@ -136,7 +136,7 @@ def test_no_framework_prints_a_traceback_for_who_disconnects_in_an_upload(
         until(lambda: any(c.arrival.coming for c in watched(serving)), "its body is coming")
     getattr(peer, leave)()
     record = serving.record()
-    assert (record.outcome, record.status) == (Outcome.LEFT, 499)
+    assert (record.outcome, record.status) == (Outcome.DISCONNECTED, 499)
     assert begun.acquire(blocking=False) is False
     assert "Traceback" not in capfd.readouterr().err
     told = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
@@ -214,7 +214,7 @@ def test_a_stream_stops_when_its_client_leaves(serve_app: Any, app: Any, leave: 
     peer.read(7)
     getattr(peer, leave)()
     record = serving.record()
-    assert record.outcome is Outcome.LEFT
+    assert record.outcome is Outcome.DISCONNECTED
     assert record.body_out < 70, "the rest was not made"
 
 

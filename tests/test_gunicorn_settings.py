@@ -592,7 +592,7 @@ def test_a_policy_knows_when_it_matters_who_asks() -> None:
         assert not policy.concerns(parse(head(b"X-Forwarded-For: b")))
         for name in (b"X_A", b"x-forwarded-proto", b"X-Forwarded-Ssl"):
             assert policy.concerns(parse(head(name + b": b")))
-        with pytest.raises(hangup.BadRequest):
+        with pytest.raises(hangup.RequestRejected):
             policy.concerns(parse(head(b"Content-Type: a/b", b"content-type: c/d")))
 
 

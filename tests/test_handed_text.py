@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import hangup
 from conftest import Serving, ServingApp
-from hangup import BadRequest
+from hangup import RequestRejected
 from hangup._http1.error_response import plain_answer
 
 EVIL = (
@@ -247,7 +247,7 @@ def test_an_errors_page(handing: Any, format: str) -> None:
 
 def test_a_refusal_of_a_programs_own(handing: Any) -> None:
     def refuse(handler: Any, text: str) -> None:
-        raise BadRequest(418, text)
+        raise RequestRejected(418, text)
 
     @many
     @given(TEXT)
@@ -262,11 +262,11 @@ def test_a_refusal_of_a_programs_own(handing: Any) -> None:
 @pytest.mark.parametrize("status", [0, 99, 100, 200, 304, 399, 600, 1000, "400", 400.0, None])
 def test_a_refusal_is_an_error(status: Any) -> None:
     with pytest.raises(ValueError, match="400 to 599"):
-        BadRequest(status, "x")
+        RequestRejected(status, "x")
 
 
 def test_a_refusals_status_may_be_of_an_enum() -> None:
-    refusal = BadRequest(HTTPStatus.NOT_FOUND, "Not here")
+    refusal = RequestRejected(HTTPStatus.NOT_FOUND, "Not here")
     assert (refusal.status, str(refusal)) == (404, "404 Not here")
     assert type(refusal.status) is int
 

@@ -89,7 +89,7 @@ def test_a_malformed_chunk_is_refused(serve: Any) -> None:
         response, _ = peer.response()
         assert response.status == 400
         assert peer.read_to_end() == b""
-    assert serving.record().outcome is Outcome.REFUSED
+    assert serving.record().outcome is Outcome.REJECTED
 
 
 def test_a_body_that_stops_is_answered_with_408(serve: Any) -> None:
@@ -537,7 +537,7 @@ def test_a_departure_is_told_to_a_log_of_ones_own(serve: Any, base: Any) -> None
         peer = serving.connect().get(path)
         assert began.acquire(timeout=PATIENCE)
         peer.fin()
-        until(lambda: any(peer.left_at for peer in iter_clients(serving)), "the server knows")  # noqa: B023
+        until(lambda: any(peer.disconnected_at for peer in iter_clients(serving)), "the server knows")  # noqa: B023
         proceed.release()
         serving.record()
         assert lines == [f'"GET {path} HTTP/1.1" 499 -']

@@ -109,7 +109,7 @@ def test_who_leaves_without_an_answer_is_no_failure_of_the_handlers(
     serving = handling(lambda handler: handler.client.wait())
     with serving.connect() as peer:
         peer.send(GET).fin()
-    assert serving.record().outcome is Outcome.LEFT
+    assert serving.record().outcome is Outcome.DISCONNECTED
 
 
 def test_a_handler_may_write_its_head_itself(handling: Any, nothing_is_said: None) -> None:

@@ -66,7 +66,7 @@ def test_each_request_is_handled_once_and_in_order(run: Any, base: Any, loop: An
     if isinstance(serving.server, hangup.HTTPServer):
         serving.wait_for_records(3)
         has_ended(serving)
-        assert told(serving) == [(f"GET /{n}", 200, Outcome.ANSWERED, 4) for n in range(3)]
+        assert told(serving) == [(f"GET /{n}", 200, Outcome.COMPLETED, 4) for n in range(3)]
         size = len(b"GET /0 HTTP/1.1\r\nHost: h\r\n\r\n")
         assert [record.bytes_in for record in serving.records] == [size] * 3
 
@@ -111,9 +111,9 @@ def test_a_client_that_leaves_ends_the_loop_and_what_was_answered_stays_answered
     has_ended(serving)
     assert cls.requests == ["GET /0"]
     first, *rest = serving.records
-    assert (first.status, first.outcome, first.phase) == (200, Outcome.ANSWERED, Phase.COMPLETE)
+    assert (first.status, first.outcome, first.phase) == (200, Outcome.COMPLETED, Phase.COMPLETE)
     # As on the engine's own threads: one line for what has begun to come.
-    assert [(one.target, one.status, one.phase) for one in rest] == [("/1", 499, Phase.HEAD)] * bool(
+    assert [(one.target, one.status, one.phase) for one in rest] == [("/1", 499, Phase.HEADER)] * bool(
         begun
     )
     assert len(calls) <= 3  # the request, and the call that finds the end
@@ -142,7 +142,7 @@ def test_who_is_idle_for_too_long_is_closed(run: Any, base: Any, loop: Any) -> N
         assert peer.read_to_end() == b""
     if isinstance(serving.server, hangup.HTTPServer):
         has_ended(serving)
-        assert told(serving) == [("GET /0", 200, Outcome.ANSWERED, 4)]
+        assert told(serving) == [("GET /0", 200, Outcome.COMPLETED, 4)]
 
 
 @pytest.mark.parametrize("name", ["copied", "request lines"])
@@ -152,7 +152,7 @@ def test_the_keep_alive_time_out_holds_for_a_loop(serve: Any, base: Any, name: s
     with serving.connect() as peer:
         peer.get("/0").response()
         assert peer.read_to_end() == b""
-    assert told(serving) == [("GET /0", 200, Outcome.ANSWERED, 4)]
+    assert told(serving) == [("GET /0", 200, Outcome.COMPLETED, 4)]
 
 
 @pytest.mark.parametrize("name", ["copied", "request lines"])
@@ -202,7 +202,7 @@ def test_shutdown_ends_a_loop_that_waits(base: Any, loop: Any) -> None:
             serving.the_connection()
             serving.stop()
             assert peer.read_to_end() == b""
-        assert told(serving) == [("GET /0", 200, Outcome.ANSWERED, 4)]
+        assert told(serving) == [("GET /0", 200, Outcome.COMPLETED, 4)]
     finally:
         serving.stop()
 

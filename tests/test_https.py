@@ -21,7 +21,7 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Peer, Recording, Serving, ServingApp, answer, until
-from hangup import ClientState, Config, ConfigError, Departure, Outcome, Phase, WSGIServer
+from hangup import ClientState, Config, ConfigError, DisconnectReason, Outcome, Phase, WSGIServer
 
 BIG = os.urandom(3_000_000)
 
@@ -460,7 +460,7 @@ def test_plain_http_is_told_so_in_plain_http(door: Any) -> None:
             assert response.getheader("Connection") == "close"
             assert client.peer.read_to_end() == b""
     for record in started.serving.wait_for_records(2):
-        assert (record.outcome, record.status) == (Outcome.REFUSED, 400)
+        assert (record.outcome, record.status) == (Outcome.REJECTED, 400)
 
 
 def test_what_is_no_tls_at_all_gets_an_alert_or_a_word_and_the_end(door: Any) -> None:
@@ -520,7 +520,11 @@ def test_a_handler_is_told_at_once(door: Any, manner: str) -> None:
         assert started.handling.told == [True]
         record = None if manner == "goodbye" else started.serving.record()
     if record is not None:
-        assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.WORKING, 499)
+        assert (record.outcome, record.phase, record.status) == (
+            Outcome.DISCONNECTED,
+            Phase.HANDLER,
+            499,
+        )
 
 
 def test_who_says_goodbye_and_reads_on_gets_its_whole_answer(door: Any) -> None:
@@ -532,11 +536,11 @@ def test_who_says_goodbye_and_reads_on_gets_its_whole_answer(door: Any) -> None:
         (connection,) = started.connections()
         client.say_goodbye()
         until(lambda: connection.peer.state is ClientState.EOF, "it is seen")
-        assert connection.peer.reason is Departure.FIN
+        assert connection.peer.reason is DisconnectReason.FIN
         started.handling.out.release()
         # OpenSSL reads no more after a goodbye of its own, so its bytes are counted.
         assert len(client.peer.read_to_end()) > len(b"HTTP/1.1 200 OK")
-    assert started.serving.record().outcome is Outcome.ANSWERED
+    assert started.serving.record().outcome is Outcome.COMPLETED
 
 
 @pytest.mark.parametrize("manner", ["goodbye", "fin", "truncation", "rst"])
@@ -565,7 +569,7 @@ def test_a_body_that_is_cut_off_is_never_taken_for_whole(
         )
         leave(client, manner)
         record = serving.record()
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.BODY, 499)
     assert read == []
 
 
@@ -578,7 +582,10 @@ def test_leaving_in_the_middle_of_an_answer(door: Any, manner: str) -> None:
         client.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 8)
         assert client.recv(10)
         leave(client, manner)
-        until(lambda: any(r.outcome is Outcome.LEFT for r in started.serving.records), "it is told of")
+        until(
+            lambda: any(r.outcome is Outcome.DISCONNECTED for r in started.serving.records),
+            "it is told of",
+        )
     until(lambda: not started.connections(), "it is closed")
 
 
@@ -590,7 +597,7 @@ def test_an_idle_connection_that_is_left_is_closed(door: Any, manner: str) -> No
         until(lambda: started.connections()[0].state.name == "IDLE", "it is idle")
         leave(client, manner)
         until(lambda: not started.connections(), "it is closed")
-    assert [r.outcome for r in started.serving.wait_for_records(1)] == [Outcome.ANSWERED]
+    assert [r.outcome for r in started.serving.wait_for_records(1)] == [Outcome.COMPLETED]
 
 
 @pytest.mark.parametrize("fields", [(), ("Connection: close",)])
@@ -602,7 +609,7 @@ def test_who_has_its_answer_and_leaves_at_once_was_answered(door: Any, fields: t
             assert client.get("/", *fields).response() == (200, b"ok")
             client.say_goodbye()
     records = started.serving.wait_for_records(60)
-    assert {(r.outcome, r.status) for r in records} == {(Outcome.ANSWERED, 200)}
+    assert {(r.outcome, r.status) for r in records} == {(Outcome.COMPLETED, 200)}
 
 
 @pytest.mark.parametrize("manner", ["goodbye", "fin", "truncation", "rst"])
@@ -620,14 +627,17 @@ def test_a_request_whose_client_left_while_it_waited_is_not_started(door: Any, m
         started.handling.out.release()
         assert first.response() == (200, b"ok")
         record = next(r for r in started.serving.wait_for_records(2) if r.phase is Phase.QUEUED)
-    assert (record.outcome, record.status, record.wasted) == (Outcome.LEFT, 499, 0)
+    assert (record.outcome, record.status, record.wasted) == (Outcome.DISCONNECTED, 499, 0)
 
 
 def test_a_client_that_does_not_read_is_given_up(door: Any) -> None:
     started = door(write_timeout=0.2)
     with started.client().shake_hands() as client:
         client.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 8)
-        until(lambda: any(r.outcome is Outcome.LEFT for r in started.serving.records), "it is given up")
+        until(
+            lambda: any(r.outcome is Outcome.DISCONNECTED for r in started.serving.records),
+            "it is given up",
+        )
     until(lambda: not started.connections(), "it is closed")
 
 

@@ -116,11 +116,11 @@ def test_a_departure_from_http_server_is_noticed_while_its_handler_works(serve: 
     peer.fin()
     entries = serving.engine.watch._entries
     until(
-        lambda: any(getattr(e, "peer", None) and e.peer.left_at for e in list(entries.values())),
+        lambda: any(getattr(e, "peer", None) and e.peer.disconnected_at for e in list(entries.values())),
         "noticed",
     )
     go.release()
-    assert serving.record().outcome is Outcome.LEFT
+    assert serving.record().outcome is Outcome.DISCONNECTED
 
 
 def test_the_threading_mixin_makes_a_threading_server(serve: Any, base: Any) -> None:
@@ -439,11 +439,11 @@ def test_sinks_get_each_record_and_their_failures_hurt_nobody(
     record = records[0]
     assert (record.client, record.method, record.target) == ("127.0.0.1", "GET", "/")
     assert record.protocol == "HTTP/1.1"
-    assert record.outcome is Outcome.ANSWERED
+    assert record.outcome is Outcome.COMPLETED
     assert record.bytes_out > record.body_out > 0
     assert abs(record.began - time.time()) < 60
     assert 0 <= record.queued <= record.took < 60
-    assert record.left_at is None
+    assert record.disconnected_at is None
 
 
 def test_config_sets_limits(serve: Any) -> None:

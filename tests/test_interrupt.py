@@ -13,7 +13,7 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Serving, answer, interrupts
-from hangup import ClientDisconnected, Departure, Outcome
+from hangup import ClientDisconnected, DisconnectReason, Outcome
 from hangup._disconnect import interrupt as _interrupt
 from hangup._disconnect.callbacks import Callbacks
 from test_client import Deferred, Pair
@@ -79,7 +79,7 @@ class Departures:
         while not self.over:
             if self.pair is not last:
                 last = self.pair
-                last.note(Departure.FIN)
+                last.note(DisconnectReason.FIN)
                 self.left += 1
             time.sleep(0)
 
@@ -148,7 +148,7 @@ def test_it_lands_inside_its_block_and_nowhere_else(
 def test_work_is_broken_off() -> None:
     pair = Pair()
     began = threading.Event()
-    leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(Departure.RESET))
+    leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(DisconnectReason.RESET))
     leaving.start()
     with pytest.raises(ClientDisconnected), pair.client.interrupting():
         work_for_ever(began)
@@ -157,7 +157,7 @@ def test_work_is_broken_off() -> None:
 
 def test_a_client_that_has_left_lets_nobody_in() -> None:
     pair = Pair()
-    pair.note(Departure.FIN)
+    pair.note(DisconnectReason.FIN)
     with pytest.raises(ClientDisconnected), pair.client.interrupting():
         pytest.fail("it was let in")
 
@@ -165,7 +165,7 @@ def test_a_client_that_has_left_lets_nobody_in() -> None:
 def test_a_block_inside_a_block_leaves_the_outer_one_armed() -> None:
     pair = Pair()
     began = threading.Event()
-    leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(Departure.FIN))
+    leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(DisconnectReason.FIN))
     leaving.start()
     with pytest.raises(ClientDisconnected), pair.client.interrupting():  # noqa: PT012
         with pair.client.interrupting():
@@ -199,7 +199,7 @@ def test_another_threads_block_is_its_own() -> None:
     for thread, event in zip(threads, began, strict=True):
         thread.start()
         assert event.wait(PATIENCE)
-    pair.note(Departure.FIN)
+    pair.note(DisconnectReason.FIN)
     for thread in threads:
         thread.join(PATIENCE)
     assert ended == ["broken off"] * 2
@@ -209,7 +209,7 @@ def test_after_the_requests_end_nothing_is_broken_off() -> None:
     pair = Pair()
     with pair.client.interrupting():
         pair.client.end()
-        pair.note(Departure.RESET)
+        pair.note(DisconnectReason.RESET)
         spin(100)
     with pair.client.interrupting():
         spin(100)
@@ -218,7 +218,7 @@ def test_after_the_requests_end_nothing_is_broken_off() -> None:
 def test_who_notices_a_departure_himself_is_told_by_the_call_that_failed() -> None:
     pair = Pair()
     with pair.client.interrupting():
-        pair.note(Departure.WRITE_FAILED)
+        pair.note(DisconnectReason.WRITE_FAILED)
         spin(100)
 
 
@@ -226,7 +226,7 @@ def test_a_registration_inside_the_block_holds_the_interruption_back(callbacks: 
     pair = Pair(callbacks)
     called = threading.Event()
     steps = []
-    leaving = threading.Thread(target=pair.note, args=[Departure.FIN])
+    leaving = threading.Thread(target=pair.note, args=[DisconnectReason.FIN])
     with pytest.raises(ClientDisconnected), pair.client.interrupting():  # noqa: PT012
         with pair.client.on_disconnect(called.set):
             leaving.start()
@@ -278,7 +278,7 @@ def test_a_handler_that_computes_is_broken_off(
     assert began.wait(PATIENCE)
     getattr(peer, manner)()
     record = serving.record()
-    assert (record.outcome, record.status) == (Outcome.LEFT, 499)
+    assert (record.outcome, record.status) == (Outcome.DISCONNECTED, 499)
     assert seen == ["the finally runs"]
 
 
@@ -312,7 +312,7 @@ def test_a_callback_that_unregisters_itself_lifts_the_shield_for_its_thread(
     pair = Pair(callbacks)
     registrations: list[Any] = []
     began = threading.Event()
-    leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(Departure.FIN))
+    leaving = threading.Thread(target=lambda: began.wait(PATIENCE) and pair.note(DisconnectReason.FIN))
     leaving.start()
     with pytest.raises(ClientDisconnected), pair.client.interrupting():  # noqa: PT012
         registrations.append(pair.client.on_disconnect(lambda: registrations[0].unregister()))

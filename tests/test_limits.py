@@ -264,7 +264,7 @@ def test_who_leaves_in_a_body_that_comes_first_is_told_of_and_no_handler_runs(
         until(lambda: any(c.arrival.coming for c in connections(serving)), "its body comes first")
         getattr(peer, manner)()
         record = serving.record()
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.BODY, 499)
     assert (record.method, record.wasted) == ("POST", 0)
     assert record.bytes_in == len(post(5)) + 2
 
@@ -289,7 +289,7 @@ def test_what_is_malformed_in_a_body_that_comes_first_is_refused_by_its_name(sta
         assert peer.response()[0].status == 400
         assert peer.read_to_end() == b""
     record = serving.record()
-    assert (record.outcome, record.target, record.status) == (Outcome.REFUSED, "/here", 400)
+    assert (record.outcome, record.target, record.status) == (Outcome.REJECTED, "/here", 400)
 
 
 def test_a_client_that_asks_first_is_told_to_send_its_body(start: Any) -> None:
@@ -371,7 +371,7 @@ def test_an_answer_that_is_read_too_slowly_is_given_up(serve: Any) -> None:
         record = serving.record()
         ended.set()
         thread.join()
-    assert (record.outcome, record.phase) == (Outcome.LEFT, Phase.ANSWERING)
+    assert (record.outcome, record.phase) == (Outcome.DISCONNECTED, Phase.RESPONSE)
     assert told[0].errno == errno.ETIMEDOUT  # type: ignore[attr-defined]
 
 
@@ -387,7 +387,7 @@ def test_who_reads_slowly_but_reads_gets_a_whole_answer(serve: Any) -> None:
             got += len(data)
             pause.wait(0.02)
         assert got > size
-    assert serving.record().outcome is Outcome.ANSWERED
+    assert serving.record().outcome is Outcome.COMPLETED
     assert told == []
 
 

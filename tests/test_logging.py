@@ -601,7 +601,7 @@ def test_a_refused_request_is_logged_with_its_line_and_the_reason(serve_app: Any
         peer.half_close().read_to_end()
     record = serving.record()
     assert reason in record.reason
-    how = "timed out" if status == 408 else "refused"
+    how = "timed out" if status == 408 else "rejected"
     assert line in common(record)
     assert f" {how}: {reason}" in common(record)
     assert len(common(record)) < 2500

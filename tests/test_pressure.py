@@ -9,7 +9,7 @@ import pytest
 
 import hangup
 from conftest import BASES, PATIENCE, Certificates, Peer, ServingApp, answer, until
-from hangup import Config, Departure, Outcome, Phase
+from hangup import Config, DisconnectReason, Outcome, Phase
 from hangup._engine import pressure
 from program_support import Program
 from tls_support import TLSPeer
@@ -161,8 +161,8 @@ def test_an_unread_stream_gives_its_thread_back(serve_app: Any, stage: Stage) ->
         until(lambda: held_up(serving), "it waits for its client")
         assert serving.get()[1] == b"ok"
         record = next(r for r in serving.wait_for_records(2) if r.target == "/stream")
-        assert (record.outcome, record.phase) == (Outcome.LEFT, Phase.ANSWERING)
-        assert stage.clients["/stream"].reason is Departure.WRITE_TIMEOUT
+        assert (record.outcome, record.phase) == (Outcome.DISCONNECTED, Phase.RESPONSE)
+        assert stage.clients["/stream"].reason is DisconnectReason.WRITE_TIMEOUT
         assert stage.closed == ["/stream"]
 
 

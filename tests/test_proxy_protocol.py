@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from conftest import Peer
-from hangup import BadRequest, Config
+from hangup import Config, RequestRejected
 from hangup._http1.proxy_protocol import MODES, ProxiedWire, ProxyHeader, parse_proxy_header
 from hangup._http1.request_head import Heads
 
@@ -79,7 +79,7 @@ def test_a_header_whole_and_byte_by_byte(name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_malformed_header_is_refused(name: str) -> None:
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(RequestRejected) as refused:
         parse_proxy_header(BAD[name] + REQUEST)
     assert refused.value.status == 400
 
@@ -119,7 +119,7 @@ def test_a_connection_may_begin_without_one_and_then_has_none_later() -> None:
         wire = ProxiedWire(Config(), Heads(Config()), "auto", told.append)
         wire.receive(first + GOOD["unknown"][0] + REQUEST)
         assert wire.next_request() is not None
-        with pytest.raises(BadRequest):
+        with pytest.raises(RequestRejected):
             wire.next_request()
     assert len(told) == 1
 

@@ -19,7 +19,7 @@ def record(**changes: Any) -> RequestRecord:
         "target": "/x",
         "protocol": "HTTP/1.1",
         "status": 200,
-        "outcome": Outcome.ANSWERED,
+        "outcome": Outcome.COMPLETED,
         "phase": Phase.COMPLETE,
         "bytes_in": 20,
         "bytes_out": 120,
@@ -27,7 +27,7 @@ def record(**changes: Any) -> RequestRecord:
         "began": 1_700_000_000.5,
         "took": 0.25,
         "queued": 0.0,
-        "left_at": None,
+        "disconnected_at": None,
         "wasted": 0.0,
         "thread": "hangup-1",
     }
@@ -56,12 +56,12 @@ def test_the_time_zone(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_departure_adds_where_and_for_how_long() -> None:
-    left = record(status=499, outcome=Outcome.LEFT, phase=Phase.WORKING, body_out=0, wasted=1.5)
+    left = record(status=499, outcome=Outcome.DISCONNECTED, phase=Phase.HANDLER, body_out=0, wasted=1.5)
     assert common(left).endswith(
-        '"GET /x HTTP/1.1" 499 - left while the handler worked, 1.500 s worked for nobody'
+        '"GET /x HTTP/1.1" 499 - client disconnected while the handler ran, 1.500 s wasted'
     )
     at_once = left._replace(wasted=0.0, phase=Phase.QUEUED)
-    assert common(at_once).endswith("499 - left while waiting for a thread")
+    assert common(at_once).endswith("499 - client disconnected while it was queued")
 
 
 def test_a_client_cannot_forge_a_line() -> None:
@@ -131,8 +131,8 @@ def test_a_handler_on_the_logger_is_heard_whatever_the_roots_level_is(
 def test_a_refused_line_that_is_no_request_line_is_shown_as_it_is() -> None:
     line = common(record(method="", target="\x16\x03\x01 x", protocol="", status=400, reason="Bad"))
     assert line.endswith(r'"\x16\x03\x01 x" 400 5')
-    refused = record(status=400, outcome=Outcome.REFUSED, reason='Bad "\x1b"')
-    assert common(refused).endswith(r" 400 5 refused: Bad \"\x1b\"")
+    refused = record(status=400, outcome=Outcome.REJECTED, reason='Bad "\x1b"')
+    assert common(refused).endswith(r" 400 5 rejected: Bad \"\x1b\"")
 
 
 def test_with_logging_it_goes_where_logging_says(caplog: pytest.LogCaptureFixture) -> None:

@@ -112,7 +112,7 @@ def test_a_body_that_takes_longer_than_a_connection_may_be_idle_is_waited_for(se
                 threading.Event().wait(0.2)
                 peer.send(bytes([byte]))
             assert peer.response()[1] == body
-    assert [record.outcome for record in serving.wait_for_records(2)] == [Outcome.ANSWERED] * 2
+    assert [record.outcome for record in serving.wait_for_records(2)] == [Outcome.COMPLETED] * 2
 
 
 def test_a_head_that_ends_later_than_a_connection_may_be_idle_is_waited_for(serve: Any) -> None:
@@ -139,7 +139,7 @@ def test_a_client_that_leaves_in_a_head_for_which_a_thread_waits_is_told_of(serv
         peer.send(b"POST /b HTTP/1.1\r\nHost:")
         peer.fin()
     records = {record.target: record.outcome for record in serving.wait_for_records(2)}
-    assert records == {"/a": Outcome.ANSWERED, "/b": Outcome.LEFT}
+    assert records == {"/a": Outcome.COMPLETED, "/b": Outcome.DISCONNECTED}
 
 
 @pytest.mark.parametrize("who", ["stop_waiting", "evict"])
@@ -163,7 +163,7 @@ def test_whoever_ends_a_threads_wait_ends_no_request_that_has_come_by_then(serve
         response, body = peer.response()
         record = serving.record()  # before this client leaves
     assert (response.status, len(body)) == (200, 70000)
-    assert (record.outcome, record.left_at) == (Outcome.ANSWERED, None)
+    assert (record.outcome, record.disconnected_at) == (Outcome.COMPLETED, None)
 
 
 def streams_until_told(client: hangup.Client) -> Any:
@@ -201,8 +201,8 @@ def test_a_response_that_was_given_up_for_a_client_that_left_was_not_answered(
         peer.send(b"GET %s HTTP/1.0\r\n\r\n" % target.encode()).read_until(b"x" * 100)
         getattr(peer, manner)()
     record = serving.record()
-    assert (record.outcome, record.status) == (Outcome.LEFT, 200)
-    assert record.left_at is not None
+    assert (record.outcome, record.status) == (Outcome.DISCONNECTED, 200)
+    assert record.disconnected_at is not None
 
 
 @pytest.mark.parametrize("body", [b"ok", b""])
@@ -221,7 +221,7 @@ def test_a_half_closed_client_that_has_its_response_was_answered_though_its_hand
     with serving.connect() as peer:
         peer.send(b"GET / HTTP/1.0\r\n\r\n").half_close()
         assert peer.read_to_end().endswith(b"\r\n\r\n" + body)
-    assert serving.record().outcome is Outcome.ANSWERED
+    assert serving.record().outcome is Outcome.COMPLETED
 
 
 @pytest.mark.parametrize("manner", ["fin", "rst"])
@@ -246,7 +246,7 @@ def test_who_has_its_response_and_leaves_before_the_handler_ends_was_answered(
     with serving.connect() as peer:
         assert peer.get("/").response()[1] == b"ok"
         getattr(peer, manner)()
-    assert (serving.record().outcome, serving.record().status) == (Outcome.ANSWERED, 200)
+    assert (serving.record().outcome, serving.record().status) == (Outcome.COMPLETED, 200)
     assert lines == []
 
 

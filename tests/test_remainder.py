@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import PATIENCE, Peer, ServingApp, until
-from hangup import Config, Departure, Outcome, Phase
+from hangup import Config, DisconnectReason, Outcome, Phase
 from hangup._connection.state import State
 
 # More than the kernel takes for a client that does not read.
@@ -52,7 +52,7 @@ def test_clients_that_do_not_read_hold_no_thread_and_get_it_all(serve_app: Any, 
         peer.fin()
     records = [r for r in serving.wait_for_records(9) if r.target == target]
     assert {(r.outcome, r.phase, r.body_out) for r in records} == {
-        (Outcome.ANSWERED, Phase.COMPLETE, SIZE)
+        (Outcome.COMPLETED, Phase.COMPLETE, SIZE)
     }
 
 
@@ -81,7 +81,7 @@ def test_a_client_that_leaves_meanwhile_is_told_of_once(serve_app: Any, manner: 
     peer = deaf(serving)
     getattr(peer, manner)()
     (record,) = serving.wait_for_records(1)
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.ANSWERING, 200)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.RESPONSE, 200)
     assert 0 < record.body_out < SIZE
     until(lambda: not sending(serving), "it is closed")
 
@@ -93,7 +93,7 @@ def test_a_half_closed_client_gets_it_all(serve_app: Any) -> None:
         until(lambda: sending(serving)[0].peer.state.name == "EOF", "its FIN is seen")
         assert peer.response()[1] == BODY
         assert peer.read_to_end() == b""
-    assert serving.record().outcome is Outcome.ANSWERED
+    assert serving.record().outcome is Outcome.COMPLETED
 
 
 def test_a_client_that_goes_on_not_reading_is_given_up(serve_app: Any) -> None:
@@ -102,8 +102,8 @@ def test_a_client_that_goes_on_not_reading_is_given_up(serve_app: Any) -> None:
         (connection,) = sending(serving)
         record = serving.record()
         # The kernel's own limit may be the first to notice.
-        assert connection.peer.reason in (Departure.WRITE_TIMEOUT, Departure.UNREACHABLE)
-        assert (record.outcome, record.phase) == (Outcome.LEFT, Phase.ANSWERING)
+        assert connection.peer.reason in (DisconnectReason.WRITE_TIMEOUT, DisconnectReason.UNREACHABLE)
+        assert (record.outcome, record.phase) == (Outcome.DISCONNECTED, Phase.RESPONSE)
         with pytest.raises(ConnectionResetError):
             peer.read_to_end()
 
@@ -135,8 +135,8 @@ def test_where_the_poller_cannot_tell_of_room_the_thread_sends_it(
     with Peer(serving.server.address) as peer:
         assert peer.get("/big").response()[1] == BODY
         assert peer.get("/").response()[1] == b"ok"
-    assert {r.outcome for r in serving.wait_for_records(2)} == {Outcome.ANSWERED}
+    assert {r.outcome for r in serving.wait_for_records(2)} == {Outcome.COMPLETED}
     peer = Peer(serving.server.address)
     peer.get("/big").sock.recv(1, socket.MSG_PEEK)
     peer.rst()
-    assert serving.wait_for_records(3)[2].outcome is Outcome.LEFT
+    assert serving.wait_for_records(3)[2].outcome is Outcome.DISCONNECTED

@@ -90,3 +90,11 @@ def test_each_option_is_in_one_group_of_the_help_and_on_few_lines() -> None:
         assert shown.count(f"  --{name} ") == 1, name
     for title in ("Server:", "TLS:", "Logging:", "Limits:", "Time-outs:", "Development:"):
         assert f"\n{title}\n" in shown
+
+
+@pytest.mark.parametrize(("old", "new"), hangup._RENAMED.items())
+def test_an_old_class_says_the_new_one(old: str, new: str) -> None:
+    assert getattr(hangup, new)
+    with pytest.raises(AttributeError, match=f"^hangup.{old} is now called hangup.{new}$"):
+        getattr(hangup, old)
+    assert not hasattr(hangup, "Nothing")

@@ -445,7 +445,7 @@ def test_plain_http_gets_one_whole_answer_in_plain_http(door: Any, each: int) ->
         assert len(body) == int(response.getheader("Content-Length") or 0) > 0
         assert peer.read_to_end() == b""
     (record,) = opened.records(1)
-    assert (record.outcome, record.status) == (Outcome.REFUSED, 400)
+    assert (record.outcome, record.status) == (Outcome.REJECTED, 400)
 
 
 @pytest.mark.parametrize(

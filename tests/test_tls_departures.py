@@ -9,7 +9,7 @@ import pytest
 
 import hangup
 from conftest import PATIENCE, Certificates, Peer, descriptors, until
-from hangup import ClientDisconnected, ClientState, Departure, Outcome, Phase
+from hangup import ClientDisconnected, ClientState, DisconnectReason, Outcome, Phase
 from hangup._connection.connection import Connection
 from hangup._connection.state import State
 from hangup._connection.tls_transport import TLSTransport
@@ -145,7 +145,7 @@ def test_a_half_closed_client_whose_requests_came_with_the_last_of_the_handshake
                 assert peer.response()[1] == b"ok"
             peer.end()
     records = opened.records(TIMES * number)
-    assert {(record.status, record.outcome) for record in records} == {(200, Outcome.ANSWERED)}
+    assert {(record.status, record.outcome) for record in records} == {(200, Outcome.COMPLETED)}
 
 
 # -- while a handler works
@@ -167,9 +167,13 @@ def test_a_handler_is_told_at_once(door: Any, manner: str, context: ssl.SSLConte
             assert peer.response()[1] == b"ok", "it is there, and reads"
     record = opened.records(2)[1]
     if manner == "goodbye":
-        assert (record.status, record.outcome) == (200, Outcome.ANSWERED)
+        assert (record.status, record.outcome) == (200, Outcome.COMPLETED)
     else:
-        assert (record.status, record.outcome, record.phase) == (499, Outcome.LEFT, Phase.WORKING)
+        assert (record.status, record.outcome, record.phase) == (
+            499,
+            Outcome.DISCONNECTED,
+            Phase.HANDLER,
+        )
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -215,13 +219,13 @@ def test_who_said_goodbye_and_reads_on_gets_its_whole_answer(door: Any, context:
         (connection,) = until(opened.connections, "it is watched")
         peer.goodbye()
         until(lambda: connection.peer.state is ClientState.EOF, "the server has heard it")
-        assert connection.peer.reason is Departure.FIN
+        assert connection.peer.reason is DisconnectReason.FIN
         opened.stage.proceed.release()
         assert peer.response()[1] == BIG
         peer.end()
     (record,) = opened.records(1)
-    assert (record.status, record.outcome, record.body_out) == (200, Outcome.ANSWERED, len(BIG))
-    assert record.left_at is not None
+    assert (record.status, record.outcome, record.body_out) == (200, Outcome.COMPLETED, len(BIG))
+    assert record.disconnected_at is not None
 
 
 @pytest.mark.parametrize("manner", ["goodbye", "half_close"])
@@ -240,7 +244,7 @@ def test_who_said_so_in_any_way_and_reads_on_gets_the_answers_to_all_that_it_sen
         for _ in range(101):
             assert peer.response()[1] == b"ok"
         peer.end()
-    assert {record.outcome for record in opened.records(101)} == {Outcome.ANSWERED}
+    assert {record.outcome for record in opened.records(101)} == {Outcome.COMPLETED}
 
 
 @pytest.mark.xfail(reason="a goodbye that is refused can't be told from an answer that is", strict=True)
@@ -296,7 +300,7 @@ def test_a_request_behind_the_one_that_is_left_is_answered_or_told_of(door: Any,
             peer.leave(manner)
     records = opened.records(TIMES)
     until(lambda: not opened.connections(), "all are closed")
-    assert {record.outcome for record in records} <= {Outcome.ANSWERED, Outcome.LEFT}
+    assert {record.outcome for record in records} <= {Outcome.COMPLETED, Outcome.DISCONNECTED}
     assert {record.target for record in records} >= {"/wait"}
 
 
@@ -326,9 +330,9 @@ def test_a_body_that_is_cut_off_is_never_taken_for_whole(door: Any, manner: str)
             assert peer.response()[0].status == 200
     (record,) = opened.records(1)
     if opened.kind == "stock":
-        assert record.outcome is Outcome.LEFT or manner == "goodbye"
+        assert record.outcome is Outcome.DISCONNECTED or manner == "goodbye"
     else:
-        assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+        assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.BODY, 499)
 
 
 @pytest.mark.parametrize("manner", ["fin", "rst"])
@@ -339,7 +343,7 @@ def test_half_a_record_is_no_part_of_a_body(door: Any, manner: str) -> None:
         peer.raw.sendall(peer.sock.encrypted(b"world")[:-1])
         getattr(peer, manner)()
         (record,) = opened.records(1)
-    assert record.outcome is Outcome.LEFT
+    assert record.outcome is Outcome.DISCONNECTED
 
 
 # -- while it is answered
@@ -357,7 +361,11 @@ def test_leaving_in_the_middle_of_an_answer_ends_it(door: Any, manner: str) -> N
     records = opened.records(3)
     until(lambda: not opened.connections(), "all are closed")
     for record in records:
-        assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.ANSWERING, 200)
+        assert (record.outcome, record.phase, record.status) == (
+            Outcome.DISCONNECTED,
+            Phase.RESPONSE,
+            200,
+        )
     until(lambda: len(opened.stage.caught) == 3, "the handlers have ended")
     assert all(isinstance(one, ClientDisconnected | GeneratorExit) for one in opened.stage.caught)
 
@@ -371,7 +379,7 @@ def test_a_goodbye_in_the_middle_of_an_answer_does_not_end_it(door: Any) -> None
         # OpenSSL decrypts no more after a goodbye in the middle, so the bytes are counted.
         assert len(peer.end()) > len(BIG) - (1 << 16)
     (record,) = opened.records(1)
-    assert (record.outcome, record.status) == (Outcome.ANSWERED, 200)
+    assert (record.outcome, record.status) == (Outcome.COMPLETED, 200)
 
 
 def test_a_client_that_stops_reading_is_given_up(door: Any) -> None:
@@ -379,7 +387,11 @@ def test_a_client_that_stops_reading_is_given_up(door: Any) -> None:
     with opened.connect() as peer:
         peer.get("/endless")
         (record,) = opened.records(1)
-        assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.ANSWERING, 200)
+        assert (record.outcome, record.phase, record.status) == (
+            Outcome.DISCONNECTED,
+            Phase.RESPONSE,
+            200,
+        )
         until(lambda: not opened.connections(), "it is closed")
 
 
@@ -400,7 +412,7 @@ def test_who_has_its_whole_answer_and_leaves_at_once_was_answered(
             assert peer.response()[1] == b"ok"
             peer.leave(manner)
     records = opened.records(times)
-    assert {(record.status, record.outcome) for record in records} == {(200, Outcome.ANSWERED)}
+    assert {(record.status, record.outcome) for record in records} == {(200, Outcome.COMPLETED)}
     until(lambda: not opened.connections(), "all are closed")
 
 
@@ -462,7 +474,7 @@ def test_a_request_whose_client_left_while_it_waited_is_not_started(door: Any, m
         opened.stage.proceed.release()
         assert first.response()[1] == b"ok"
     dropped = next(record for record in opened.records(2) if record.target != "/held")
-    assert (dropped.outcome, dropped.phase, dropped.status) == (Outcome.LEFT, Phase.QUEUED, 499)
+    assert (dropped.outcome, dropped.phase, dropped.status) == (Outcome.DISCONNECTED, Phase.QUEUED, 499)
 
 
 # -- at the end
@@ -509,7 +521,7 @@ def test_a_server_that_ends_answers_what_it_has_begun_and_leaves_nobody_behind(d
         assert idle.read_to_end() == b"", "a goodbye"
         opened.records(4)
         answered = [record for record in opened.serving.records if record.status == 200]
-        assert {record.outcome for record in answered} == {Outcome.ANSWERED}
+        assert {record.outcome for record in answered} == {Outcome.COMPLETED}
         assert len(answered) == 4
 
 

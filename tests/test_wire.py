@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hangup import BadRequest, Config
+from hangup import Config, RequestRejected
 from hangup._http1.error_response import plain_answer
 from hangup._http1.parser import Wire
 from hangup._http1.request import CHUNKED
@@ -36,7 +36,7 @@ def parse(pieces: list[bytes], config: Config | None = None) -> list[Any]:
         for piece in pieces:
             wire.receive(piece)
             advance()
-    except BadRequest as refusal:
+    except RequestRejected as refusal:
         events.append(refusal.status)
     return events
 
@@ -210,7 +210,7 @@ def test_a_head_over_its_limit_is_refused_before_it_ends() -> None:
 def test_a_refusal_shows_little_of_what_was_sent() -> None:
     wire = Wire(Config())
     wire.receive(b"GET / " + b"<script>" * 100 + b"\r\n\r\n")
-    with pytest.raises(BadRequest) as refusal:
+    with pytest.raises(RequestRejected) as refusal:
         wire.next_request()
     assert len(refusal.value.reason) < 130
     assert refusal.value.reason.isprintable()

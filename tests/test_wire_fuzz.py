@@ -3,7 +3,7 @@
 Streams are built by the grammar of RFC 9112, or taken from the corpus, and then damaged.  Five things
 hold of each, and ``fuzz_wire.py`` looks for streams of which they don't:
 
-- Only BadRequest is raised, with a status that is documented.
+- Only RequestRejected is raised, with a status that is documented.
 - How the bytes are split changes nothing: which messages there are, what they say, where they end, what
   has come of an unfinished body, what is left over; or that a message is refused, and with which status.
   Nor does it matter what is asked before: whether the body is at hand, or to have all bytes back.
@@ -30,7 +30,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hangup import BadRequest, Config
+from hangup import Config, RequestRejected
 from hangup._http1.parser import Wire
 from hangup._http1.request import CHUNKED
 from hangup._http1.request_head import Heads
@@ -105,7 +105,7 @@ def _read(pieces: list[bytes], config: Config, heads: Heads | None, body_of: Any
             while advance(wire, reading.messages, received, body_of):
                 pass
         reading.rest = wire.buffer
-    except BadRequest as error:
+    except RequestRejected as error:
         refusal = error
     else:
         return reading

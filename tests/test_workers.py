@@ -113,7 +113,7 @@ def test_a_request_whose_client_left_while_it_waited_is_not_started(serve: Any, 
     assert first.response()[1] == b"ok"
     first.fin()
     record = next(r for r in serving.wait_for_records(2) if r.target == "/dead")
-    assert record.outcome is Outcome.LEFT
+    assert record.outcome is Outcome.DISCONNECTED
     assert record.phase is Phase.QUEUED
     assert record.status == 499
     assert record.wasted == 0
@@ -151,7 +151,7 @@ def test_a_half_closed_client_that_waited_is_answered(serve: Any, with_body: boo
             peer.get("/").half_close()
             until(lambda: len(backlog) == 1, "the request waits")
             connection = next(iter(backlog._waiting))
-        until(lambda: connection.peer.left_at is not None, "its FIN is seen")
+        until(lambda: connection.peer.disconnected_at is not None, "its FIN is seen")
         until_silent(connection.sock)
         gate.open()
         assert peer.read_to_end().endswith(b"ok")
@@ -191,7 +191,7 @@ def test_a_request_that_came_with_a_reset_is_not_started_and_told_of() -> None:
         server.shutdown()
         thread.join()
     (record,) = records
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.QUEUED, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.QUEUED, 499)
     assert record.target == "/dead"
     assert gate.order == []
 
@@ -213,12 +213,12 @@ def test_a_pipelined_request_whose_client_is_gone_is_not_started(serve: Any, bas
     gate.wait()
     connection = serving.the_connection()
     peer.rst()
-    until(lambda: connection.peer.left_at is not None, "it is known")
+    until(lambda: connection.peer.disconnected_at is not None, "it is known")
     gate.open()
     records = serving.wait_for_records(2)
     assert gate.order == ["/slow"]
     assert [(r.target, r.phase, r.status) for r in records] == [
-        ("/slow", Phase.WORKING, 499),
+        ("/slow", Phase.HANDLER, 499),
         ("/dead", Phase.QUEUED, 499),
     ]
     until(lambda: serving.connections() == 0, "it is closed")

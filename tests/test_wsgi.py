@@ -569,7 +569,7 @@ def test_malformed_requests_never_reach_the_application(serve_app: Any) -> None:
     serving = serve_app(lambda e, s: pytest.fail("called"))
     assert raw(serving, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     assert raw(serving, b"GET / HTTP/3.0\r\nHost: h\r\n\r\n").startswith(b"HTTP/1.1 505 ")
-    assert serving.wait_for_records(2)[0].outcome is Outcome.REFUSED
+    assert serving.wait_for_records(2)[0].outcome is Outcome.REJECTED
 
 
 # -- the end of an iterable
@@ -782,7 +782,7 @@ def test_a_client_that_leaves_mid_body_raises_in_the_read(serve_app: Any) -> Non
     assert begun.acquire(timeout=PATIENCE)
     peer.fin()
     record = serving.record()
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.BODY, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.BODY, 499)
     assert isinstance(raised[0], hangup.ClientDisconnected)
 
 
@@ -962,7 +962,7 @@ def test_a_departure_ends_the_iteration_and_close_is_called(
     getattr(peer, leave)()
     assert ended.wait(PATIENCE)
     record = serving.record()
-    assert (record.outcome, record.phase) == (Outcome.LEFT, Phase.ANSWERING)
+    assert (record.outcome, record.phase) == (Outcome.DISCONNECTED, Phase.RESPONSE)
 
 
 @pytest.mark.parametrize("leave", ["fin", "rst"])
@@ -988,7 +988,7 @@ def test_a_departure_before_the_first_byte_is_seen_between_empty_blocks(
     getattr(peer, leave)()
     assert ended.wait(PATIENCE)
     record = serving.record()
-    assert (record.outcome, record.phase, record.status) == (Outcome.LEFT, Phase.WORKING, 499)
+    assert (record.outcome, record.phase, record.status) == (Outcome.DISCONNECTED, Phase.HANDLER, 499)
 
 
 @pytest.mark.parametrize("first", [b"begin", b""])
@@ -1018,7 +1018,7 @@ def test_a_half_closed_client_gets_its_whole_stream_also_behind_empty_blocks(
         assert body == first + b"middleend"
         assert left.acquire(timeout=PATIENCE)
     record = serving.record()
-    assert (record.outcome, record.status) == (Outcome.ANSWERED, 200)
+    assert (record.outcome, record.status) == (Outcome.COMPLETED, 200)
 
 
 def test_fin_says_nothing_where_half_close_is_ignored(serve_app: Any) -> None:
@@ -1058,7 +1058,7 @@ def test_writing_to_a_client_that_is_gone_raises(
     assert begun.acquire(timeout=PATIENCE)
     peer.rst()
     assert raised.acquire(timeout=PATIENCE)
-    assert serving.record().outcome is Outcome.LEFT
+    assert serving.record().outcome is Outcome.DISCONNECTED
     assert not caplog.records, "a departure is no error"
 
 

@@ -179,7 +179,7 @@ def test_options_come_from_the_environment_too(command: Any) -> None:
     assert "up to 3 threads" in server.said
     assert get(server.address, '/"') == (200, b"ok")
     told = json.loads(server.end()[1])
-    assert (told["target"], told["status"], told["outcome"]) == ('/"', 200, "answered")
+    assert (told["target"], told["status"], told["outcome"]) == ('/"', 200, "completed")
 
 
 def test_a_limit_of_0_is_none(command: Any) -> None:

@@ -9,7 +9,7 @@
          └─ ConnectionAbortedError ─┘
     Exception
      └─ HangupError
-         ├─ BadRequest                                      the client's doing: carries the answer
+         ├─ RequestRejected                                      the client's doing: carries the answer
          ├─ BodyTimeout (also a TimeoutError)               the client's doing: its body stopped
          └─ ConfigError (also a ValueError)                 the operator's doing
     RuntimeError
@@ -19,24 +19,24 @@
 import errno
 
 __all__ = [
-    "BadRequest",
     "BodyTimeout",
     "ClientDisconnected",
     "ConfigError",
     "HangupError",
+    "RequestRejected",
     "WSGIError",
 ]
 
 
 class ClientDisconnected(BrokenPipeError, ConnectionResetError, ConnectionAbortedError):
-    """The client left before its answer was complete.
+    """The client disconnected before its response was complete.
 
     It is each of the three errors that people already catch around a socket, so every ``except``
     clause that has been written for a departed client matches it.  ``errno`` is ``EPIPE`` unless
     the operating system gave another.
     """
 
-    def __init__(self, why: str = "the client left", errno_: int = errno.EPIPE) -> None:
+    def __init__(self, why: str = "the client disconnected", errno_: int = errno.EPIPE) -> None:
         super().__init__(errno_, why)
 
 
@@ -44,7 +44,7 @@ class HangupError(Exception):
     """The base of the errors that are hangup's own."""
 
 
-class BadRequest(HangupError):
+class RequestRejected(HangupError):
     """A request that hangup refuses to hand to anybody.
 
     A program may raise it, too.  ``status`` is the answer's status code, 400 to 599; ``reason`` is what

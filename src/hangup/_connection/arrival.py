@@ -12,7 +12,7 @@ from time import monotonic
 
 from .._http1.parser import Wire
 from .._http1.request import Request, unfinished, unparsed
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 from ..records import Phase
 from .exchange import Exchange
 from .input import Input
@@ -82,7 +82,7 @@ class Arrival:
                             continue
                 if self.link.drained or not self._input.receive_available():
                     return False
-        except BadRequest as refusal:
+        except RequestRejected as refusal:
             return self._refuse(refusal, received)
 
     def begin_with_body(self, request: Request) -> bool:
@@ -90,10 +90,10 @@ class Arrival:
         try:
             self._input.wire.begin_body(request)
             return self._is_whole(request) and self.begin(request)
-        except BadRequest as refusal:
+        except RequestRejected as refusal:
             return self._refuse(refusal, request.head)
 
-    def _refuse(self, refusal: BadRequest, received: bytes) -> bool:
+    def _refuse(self, refusal: RequestRejected, received: bytes) -> bool:
         # A traceback would keep the caller's frame, and what was received.
         self.link.refusal = refusal.with_traceback(None)
         self.begin(None, received)
@@ -166,7 +166,7 @@ class Arrival:
         try:
             while data := wire.read_body():
                 self._budget -= len(data)
-        except BadRequest:
+        except RequestRejected:
             self._budget = -1
         if not wire.body_ended and self._budget < wire.body_remaining:
             # Its request has been answered: there is nothing more to say, only to close.
@@ -220,6 +220,6 @@ class Arrival:
             return exchange
         if wire.body_ended and has_begun(wire.buffer):
             exchange = Exchange(unfinished(wire.buffer))
-            exchange.phase = exchange.left_phase = Phase.HEAD
+            exchange.phase = exchange.left_phase = Phase.HEADER
             return exchange
         return None

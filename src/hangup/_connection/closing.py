@@ -3,7 +3,7 @@
 import math
 import socket
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._system.poller import bytes_queued, is_acknowledged
 from ..records import Outcome
 from .arrival import Arrival
@@ -90,14 +90,14 @@ class Closing:
         if self._transport.encrypts and delivery.unsettled and is_acknowledged(link.sock):
             # A client that has its answer and has closed would refuse a goodbye with RST, which looks as
             # if it had refused the answer. So that is judged first, by what it has acknowledged.
-            delivery.settle(Outcome.ANSWERED)
+            delivery.settle(Outcome.COMPLETED)
         if link.peer.state is ClientState.GONE:
-            if link.peer.reason is Departure.WRITE_TIMEOUT:
+            if link.peer.reason is DisconnectReason.WRITE_TIMEOUT:
                 link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
             delivery.settle_gone()
             self.close()
         elif link.watch.ended:
-            delivery.settle(Outcome.ANSWERED)
+            delivery.settle(Outcome.COMPLETED)
             self.close()
         elif not self._must_linger():
             self.close()
@@ -138,7 +138,7 @@ class Closing:
     def make_way(self) -> None:
         """There is no room for connections, and nobody works for this one: close it."""
         if self.link.state is State.LINGERING:
-            self._delivery.settle(Outcome.ANSWERED)
+            self._delivery.settle(Outcome.COMPLETED)
             self.retire()
         elif self._arrival.unfinished() is None:
             self.retire()
@@ -171,7 +171,7 @@ class Closing:
         """503 (RFC 9110 §15.6.4) for the request at hand: too many wait already."""
         exchange, self.link.exchange = self.link.exchange, None
         assert exchange is not None  # What has none waits, however many do.
-        self._answer(exchange, Outcome.REFUSED, 503, "Service Unavailable", "Retry-After: 1")
+        self._answer(exchange, Outcome.REJECTED, 503, "Service Unavailable", "Retry-After: 1")
 
     def _answer(
         self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
@@ -187,7 +187,7 @@ class Closing:
 
         Its handler is told as of a disconnect.
         """
-        self.link.left(Departure.SHUTDOWN)
+        self.link.left(DisconnectReason.SHUTDOWN)
         try:
             socket.socket.shutdown(self.link.sock, socket.SHUT_RDWR)  # for a thread that waits on it
         except OSError:
@@ -196,7 +196,7 @@ class Closing:
     def close_at_the_end(self) -> None:
         """Close a connection that nobody will handle or watch any more, and tell what is to be told."""
         link, delivery = self.link, self._delivery
-        delivery.settle(Outcome.FAILED if self._output.left_over else Outcome.ANSWERED)
+        delivery.settle(Outcome.FAILED if self._output.left_over else Outcome.COMPLETED)
         exchange, link.exchange = link.exchange, None
         if exchange is not None:
             delivery.tell(exchange, Outcome.FAILED)

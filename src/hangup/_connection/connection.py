@@ -21,7 +21,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._system.poller import EOF, GONE, READABLE
 from ..exceptions import ClientDisconnected
 from .arrival import Arrival, has_begun
@@ -188,7 +188,7 @@ class Connection(Link):
         except BlockingIOError:
             return False
         except OSError:
-            self.left(Departure.RESET)
+            self.left(DisconnectReason.RESET)
             return False
         if data == self._last_head:
             # Programs that poll say the same again and again. What was parsed stays from the second time
@@ -243,7 +243,7 @@ class Connection(Link):
         its sending side alone.  One that came before a reset is not started, but told of.
         """
         if flags & GONE:
-            self.left(self.error() or Departure.RESET)
+            self.left(self.error() or DisconnectReason.RESET)
             if self.arrival.advance():
                 self.delivery.tell_unstarted()
                 self.closing.retire()
@@ -252,7 +252,7 @@ class Connection(Link):
             return True
         if flags & EOF:
             # A short read says that the buffer is drained, not that no FIN lies behind it.
-            self.left(Departure.FIN)
+            self.left(DisconnectReason.FIN)
         return False
 
     def _on_ready_while_owned(self, flags: int) -> bool:
@@ -286,7 +286,7 @@ class Connection(Link):
         if self.state is State.SENDING:
             sending = self.sending
             if sending is not None and sending.is_deaf():
-                self.left(Departure.WRITE_TIMEOUT)
+                self.left(DisconnectReason.WRITE_TIMEOUT)
                 self._give_up(sending)
         elif self.state is State.LINGERING:
             lingering = self.closing.lingering
@@ -320,7 +320,7 @@ class Connection(Link):
         if sending is None or self.state is not State.SENDING:
             self.input.evict()
         else:
-            self.left(Departure.WRITE_TIMEOUT)
+            self.left(DisconnectReason.WRITE_TIMEOUT)
             self._give_up(sending)
 
     # -- requests, in the handling thread

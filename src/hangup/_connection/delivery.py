@@ -6,7 +6,7 @@ takes the last answer or refuses it, so the records of its requests wait until t
 
 import threading
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._http1.error_response import plain_answer
 from .._system.poller import bytes_queued
 from ..records import Outcome
@@ -52,7 +52,7 @@ class Delivery:
         unacknowledged, it can't have read them.  (Linux keeps the count beyond the reset.)
         """
         peer = self.link.peer
-        if exchange.cut_short or peer.reason is not Departure.RESET:
+        if exchange.cut_short or peer.reason is not DisconnectReason.RESET:
             return False
         # Our own FIN counts as a byte.
         return bytes_queued(self.link.sock) <= (1 if peer.sent_fin else UNACKNOWLEDGED)
@@ -63,45 +63,45 @@ class Delivery:
         ``whole`` says that the front end has handed all of the response over, as far as it can tell.
         """
         exchange.thread = threading.current_thread().name
-        if not whole and exchange.outcome is Outcome.ANSWERED:
+        if not whole and exchange.outcome is Outcome.COMPLETED:
             # Its handler gave up the rest. That its client has acknowledged what there is says nothing.
-            exchange.outcome = Outcome.LEFT
+            exchange.outcome = Outcome.DISCONNECTED
         if not exchange.answer_began:
-            self.tell(exchange, Outcome.LEFT)
+            self.tell(exchange, Outcome.DISCONNECTED)
         elif self.link.peer.state is ClientState.EOF:
             self.wait(exchange)
         elif self.is_delivered(exchange):
             self.tell(exchange, exchange.outcome)
         else:
-            self.tell(exchange, Outcome.LEFT)
+            self.tell(exchange, Outcome.DISCONNECTED)
 
     def settle(self, outcome: Outcome) -> None:
         """Those that waited have ended so, ANSWERED as each had it."""
         for exchange in self.unsettled or ():
-            self.tell(exchange, exchange.outcome if outcome is Outcome.ANSWERED else outcome)
+            self.tell(exchange, exchange.outcome if outcome is Outcome.COMPLETED else outcome)
         self.unsettled = None
 
     def settle_gone(self) -> None:
         """The client is gone: it has taken the responses that were sent behind its FIN, or not."""
         for exchange in self.unsettled or ():
             delivered = self.is_delivered(exchange)
-            self.tell(exchange, exchange.outcome if delivered else Outcome.LEFT)
+            self.tell(exchange, exchange.outcome if delivered else Outcome.DISCONNECTED)
         self.unsettled = None
 
     def tell_unfinished(self, exchange: Exchange | None) -> None:
         """A request that had begun to come, if there is one, ends so."""
         if exchange is not None:
-            self.tell(exchange, Outcome.LEFT)
+            self.tell(exchange, Outcome.DISCONNECTED)
 
     def tell_unstarted(self) -> None:
         """The request at hand is not started, because its client has left."""
         link = self.link
         if link.peer.state is ClientState.GONE:
             self.settle_gone()
-        self.settle(Outcome.LEFT)
+        self.settle(Outcome.DISCONNECTED)
         exchange, link.exchange = link.exchange, None
         if exchange is not None:
-            self.tell(exchange, Outcome.LEFT)
+            self.tell(exchange, Outcome.DISCONNECTED)
 
     def answer_at_once(
         self,

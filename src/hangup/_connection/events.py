@@ -3,7 +3,7 @@
 import select
 from typing import TYPE_CHECKING
 
-from .._disconnect.peer import Departure
+from .._disconnect.peer import DisconnectReason
 from .._system.poller import EOF, GONE, READABLE
 from .link import Link
 from .state import State
@@ -18,12 +18,12 @@ def note_events(link: Link, flags: int) -> "Exchange | None":
     """What events say of the client; returns the request whose client is to be told."""
     how = link.error() if flags & GONE else None
     if how is None and flags & GONE and link.exchange is not None and _is_reset_for_sure(link):
-        how = Departure.RESET
+        how = DisconnectReason.RESET
     if how is not None:
         return link.note_left(how)
     if flags & (EOF | GONE):
         # No error is there when both sides have closed in peace, or a handler has taken it.
-        return link.note_left(Departure.FIN)
+        return link.note_left(DisconnectReason.FIN)
     return None
 
 

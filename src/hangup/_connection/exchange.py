@@ -7,7 +7,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._disconnect.client import Client, set_current
-from .._disconnect.peer import ClientState, Departure, Peer
+from .._disconnect.peer import ClientState, DisconnectReason, Peer
 from .._http1.request import Request
 from ..records import CLIENT_CLOSED_REQUEST, Outcome, Phase, RequestRecord
 
@@ -20,8 +20,8 @@ _making = threading.Lock()
 
 # Enum members by global names: in CPython 3.11 `Phase.QUEUED` takes 60 ns, and a global 8. A request
 # looks at ten.
-_QUEUED, _WORKING, _ANSWERING = Phase.QUEUED, Phase.WORKING, Phase.ANSWERING
-_ANSWERED = Outcome.ANSWERED
+_QUEUED, _WORKING, _ANSWERING = Phase.QUEUED, Phase.HANDLER, Phase.RESPONSE
+_ANSWERED = Outcome.COMPLETED
 
 
 class Limits(Protocol):
@@ -54,7 +54,6 @@ class Exchange:
 
     __slots__ = (
         "_connection",
-        "answer_fields",
         "blank_client",
         "body_in",
         "continued",
@@ -72,6 +71,7 @@ class Exchange:
         "reason",
         "reported",
         "request",
+        "response_fields",
         "started_at",
         "status",
         "thread",
@@ -102,7 +102,7 @@ class Exchange:
         self.reported = False
         #: The handling thread's name, if its owner has told.
         self.thread = ""
-        self.answer_fields: tuple[tuple[str, str], ...] = ()
+        self.response_fields: tuple[tuple[str, str], ...] = ()
         #: Why it is refused, where it is.
         self.reason = ""
         #: What was asked for, as far as that is known.
@@ -115,14 +115,14 @@ class Exchange:
         self._connection = connection
         self.started_at = monotonic()
         self.phase = _WORKING
-        if connection.peer.left_at is not None:
-            self.left_phase = Phase.WORKING
+        if connection.peer.disconnected_at is not None:
+            self.left_phase = Phase.HANDLER
         set_current(self)
 
     @property
     def client_has_left(self) -> bool:
         """Whether the client has left.  Any thread, after the start."""
-        return self._connection.peer.left_at is not None
+        return self._connection.peer.disconnected_at is not None
 
     def after_fork(self) -> Carrier | None:
         """In a forked child, whose handler's request this is: the locks are nobody's.
@@ -155,7 +155,7 @@ class Exchange:
                     connection.watch.register(connection)
                 if self.out and not self.ended_at:
                     self._connection.output.limit_silence()
-                left_after_end = self.ended_at and (peer.left_at or math.inf) > self.ended_at
+                left_after_end = self.ended_at and (peer.disconnected_at or math.inf) > self.ended_at
                 if peer.state is not ClientState.OPEN and not left_after_end:
                     client.note(peer)
                 if self.ended_at:
@@ -207,10 +207,10 @@ class Exchange:
         has closed its sending side and reads on.
         """
         client = self.known_client
-        left_at = None if client is None else client.disconnected_at
+        disconnected_at = None if client is None else client.disconnected_at
         return (
-            left_at is not None
-            and left_at > self.started_at
+            disconnected_at is not None
+            and disconnected_at > self.started_at
             and self.status != HTTPStatus.SWITCHING_PROTOCOLS
         )
 
@@ -225,30 +225,30 @@ class Exchange:
         self.out -= count
         self.head_out -= count
         self.status = 0
-        self.phase = Phase.WORKING
+        self.phase = Phase.HANDLER
 
     def record(self, peer: Peer, outcome: Outcome) -> RequestRecord:
         """The record of this exchange, which has ended so."""
-        if outcome is Outcome.LEFT and peer.reason is Departure.SHUTDOWN:
+        if outcome is Outcome.DISCONNECTED and peer.reason is DisconnectReason.SHUTDOWN:
             outcome = Outcome.FAILED
         now = self.ended_at or monotonic()
         request = self.request
         began_at = self.ready_at
         started_at = self.started_at
-        left_at = None
+        disconnected_at = None
         wasted = 0.0
         status = self.status
         # Who reset when it had its response stayed for as long as anybody worked for it.
-        if peer.left_at is not None and (outcome is not _ANSWERED or peer.sent_fin):
-            departed = peer.left_at
-            left_at = max(0.0, departed - began_at)
-            if outcome is Outcome.LEFT and started_at:
+        if peer.disconnected_at is not None and (outcome is not _ANSWERED or peer.sent_fin):
+            departed = peer.disconnected_at
+            disconnected_at = max(0.0, departed - began_at)
+            if outcome is Outcome.DISCONNECTED and started_at:
                 wasted = max(0.0, now - max(departed, started_at))
         # It refers to this exchange, by its client: only the garbage collector would part the two.
         environ, self.environ = self.environ, None
         phase = Phase.COMPLETE if outcome is _ANSWERED else self._final_phase(outcome)
         body_out = self.out - self.head_out if self.out > self.head_out else 0
-        if outcome is Outcome.LEFT and phase is not _ANSWERING:
+        if outcome is Outcome.DISCONNECTED and phase is not _ANSWERING:
             status = CLIENT_CLOSED_REQUEST
             body_out = 0  # What was sent behind its FIN nobody took.
         return RequestRecord(
@@ -265,17 +265,17 @@ class Exchange:
             time() - monotonic() + began_at,
             now - began_at,
             (started_at or now) - began_at,
-            left_at,
+            disconnected_at,
             wasted,
             self.thread or threading.current_thread().name,
             request,
-            self.answer_fields,
+            self.response_fields,
             self.reason,
             environ,
         )
 
     def _final_phase(self, outcome: Outcome) -> Phase:
-        if outcome is Outcome.LEFT:
+        if outcome is Outcome.DISCONNECTED:
             phase = self.left_phase or self.phase
             # It left during the first call that sends, of which the kernel took nothing.
             return _WORKING if phase is _ANSWERING and not self.out else phase

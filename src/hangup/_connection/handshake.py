@@ -11,11 +11,11 @@ import socket
 from collections.abc import Callable
 from time import monotonic
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._http1.error_response import plain_answer
 from .._http1.request import unparsed
 from .._system.poller import EOF, GONE
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 from ..records import Outcome
 from .closing import Closing
 from .delivery import Delivery
@@ -68,7 +68,7 @@ class Handshake:
             return self._leave("it left")
         if flags & EOF:
             # It may have closed its sending side alone, behind the last of the handshake and a request.
-            link.left(Departure.FIN)
+            link.left(DisconnectReason.FIN)
         try:
             if not _recv(link.sock, 1, DONTWAIT | socket.MSG_PEEK):
                 return self._leave("it left")
@@ -99,7 +99,7 @@ class Handshake:
             _log.debug("no TLS handshake with %s: %s", link.peer.host, error)
             link.refusal = no_tls()  # It may be sending on, and is to read the alert.
             self._closing.finish()
-        except BadRequest as refusal:
+        except RequestRejected as refusal:
             self._answer_plainly(refusal)
 
     def _take_steps(self) -> None:
@@ -129,7 +129,7 @@ class Handshake:
             link.watch.look_at(link)
         link.watch.expect(parked)
 
-    def _answer_plainly(self, refusal: BadRequest) -> None:
+    def _answer_plainly(self, refusal: RequestRejected) -> None:
         """To plain HTTP on a port for TLS: a complete answer, in plain HTTP."""
         self.link.refusal = refusal
         exchange = Exchange(unparsed(b""))
@@ -140,5 +140,5 @@ class Handshake:
             exchange.out = self._transport.send_plainly(head + body)
         except OSError:
             pass  # It does not listen.
-        self._delivery.tell(exchange, Outcome.REFUSED)
+        self._delivery.tell(exchange, Outcome.REJECTED)
         self._closing.finish()

@@ -8,7 +8,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._http1.parser import Wire
 from .._http1.request import CHUNKED
 from .._system.poller import bytes_queued
@@ -185,7 +185,7 @@ class Input:
             else:
                 break
         if exchange is not None and exchange.phase is Phase.BODY:
-            exchange.phase = Phase.WORKING
+            exchange.phase = Phase.HANDLER
         if data:
             link.drained = False
             return data
@@ -194,12 +194,12 @@ class Input:
         # Whatever a FIN alone is taken for: a request that lacks a part can't be completed any more.
         # On a raw connection or an upgraded one, nobody here knows what lacks.
         incomplete = not self.is_raw and not self.wire.body_ended
-        link.left(Departure.FIN, incomplete=incomplete)
-        raise ClientDisconnected("the client left before its request was complete")
+        link.left(DisconnectReason.FIN, incomplete=incomplete)
+        raise ClientDisconnected("the client disconnected before its request was complete")
 
     def _wait_for_more(self, exchange: "Exchange | None", timeout: float) -> None:
         link = self.link
-        if exchange is not None and exchange.phase is Phase.WORKING:
+        if exchange is not None and exchange.phase is Phase.HANDLER:
             exchange.phase = Phase.BODY
         began = monotonic()
         held_up = link.watch.held_up
@@ -259,11 +259,11 @@ class Input:
             link.mark_drained()
             return False
         except OSError:
-            link.left(Departure.RESET)
+            link.left(DisconnectReason.RESET)
             return False
         if not data:
             link.drained = True
-            link.left(Departure.FIN)
+            link.left(DisconnectReason.FIN)
             return False
         self.take_in(data, RECEIVE_SIZE)
         return True
@@ -298,7 +298,7 @@ class Input:
             self.evicted = exchange = link.exchange
             if exchange is None or not exchange.answer_began:
                 return  # The thread looks, see _wait_for_body.
-            told = link.note_left(Departure.WRITE_TIMEOUT)
+            told = link.note_left(DisconnectReason.WRITE_TIMEOUT)
             try:  # The thread waits in poll(2), on the socket.
                 socket.socket.shutdown(link.sock, socket.SHUT_RDWR)
             except OSError:

@@ -8,7 +8,7 @@ import socket
 import struct
 from time import monotonic
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._system.poller import GONE, READABLE, bytes_queued
 from ..records import Outcome
 from .delivery import Delivery
@@ -72,7 +72,7 @@ class Lingering:
                 return True
             if not hung_up:
                 break  # It can't be watched.
-        self._delivery.settle(Outcome.ANSWERED)
+        self._delivery.settle(Outcome.COMPLETED)
         return False
 
     def _begin_locked(self, deadline: float) -> bool:
@@ -103,7 +103,7 @@ class Lingering:
         if now >= quiet:
             if queued > 1:
                 link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-            self._delivery.settle(Outcome.ANSWERED)
+            self._delivery.settle(Outcome.COMPLETED)
             return False
         link.deadline = min(quiet, now + config.linger_timeout)
         link.watch.expect(link.deadline)
@@ -119,7 +119,7 @@ class Lingering:
         if link.peer.state is ClientState.GONE:
             self._delivery.settle_gone()
         else:
-            self._delivery.settle(Outcome.ANSWERED)
+            self._delivery.settle(Outcome.COMPLETED)
         return False
 
     def _is_over(self) -> bool:
@@ -143,7 +143,7 @@ class Lingering:
                 link.mark_drained()
                 return False
             except OSError:
-                link.left(Departure.RESET)
+                link.left(DisconnectReason.RESET)
                 return True
             if not count:
                 # FIN. If answers are unsettled it is no news: the client's last word is to come; nor if
@@ -166,5 +166,5 @@ class Lingering:
         if not self._is_over():
             return False
         if unread:
-            self.link.left(Departure.RESET)  # Whoever met the error did not say so.
+            self.link.left(DisconnectReason.RESET)  # Whoever met the error did not say so.
         return True

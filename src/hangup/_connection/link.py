@@ -8,7 +8,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .._disconnect.peer import Departure, Peer
+from .._disconnect.peer import DisconnectReason, Peer
 from ..exceptions import ClientDisconnected
 from .loop import Loop
 from .state import State
@@ -16,7 +16,7 @@ from .streams import ClientSocket
 
 if TYPE_CHECKING:
     from .._http1.request import Request
-    from ..exceptions import BadRequest
+    from ..exceptions import RequestRejected
     from .exchange import Exchange
 
 __all__ = ["DONTWAIT", "IS_INTERNET", "RESETS", "SILENCE", "Link"]
@@ -29,10 +29,10 @@ RESETS = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESH
 SILENCE = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
 
 
-def _departure(code: int) -> Departure:
+def _departure(code: int) -> DisconnectReason:
     if code in RESETS:
-        return Departure.RESET
-    return Departure.UNREACHABLE if code in SILENCE else Departure.WRITE_FAILED
+        return DisconnectReason.RESET
+    return DisconnectReason.UNREACHABLE if code in SILENCE else DisconnectReason.WRITE_FAILED
 
 
 class Link:
@@ -77,7 +77,7 @@ class Link:
         self.exchange: Exchange | None = None
         self.request: Request | None = None
         #: Why the request at hand is refused; more of it may be on its way.
-        self.refusal: BadRequest | None = None
+        self.refusal: RequestRejected | None = None
         #: May another request follow? Anybody who handles this one may say no.
         self.keep_open = True
         #: Whether all has been read that had come when somebody last looked.
@@ -101,25 +101,25 @@ class Link:
         """Whether it is a unix socket's."""
         return self.sock.family == getattr(socket, "AF_UNIX", None)
 
-    def left(self, how: Departure, *, incomplete: bool = False) -> None:
+    def left(self, how: DisconnectReason, *, incomplete: bool = False) -> None:
         """The client left.  Any thread that notices."""
         exchange = self.note_left(how, incomplete=incomplete)
         if exchange is not None:
             exchange.tell_client(self.peer)
 
-    def note_left(self, how: Departure, *, incomplete: bool = False) -> "Exchange | None":
+    def note_left(self, how: DisconnectReason, *, incomplete: bool = False) -> "Exchange | None":
         """Note it; returns the request whose client is to be told, with no lock held.
 
         A FIN that is to be ignored counts all the same behind an ``incomplete`` request.
         """
-        leaves = incomplete or how is not Departure.FIN or not self.watch.ignores_fin
+        leaves = incomplete or how is not DisconnectReason.FIN or not self.watch.ignores_fin
         exchange = self.exchange
         if leaves and exchange is not None:
             exchange.note_left()
         self.peer.note(how, leaves=leaves)
         return self.exchange
 
-    def error(self) -> Departure | None:
+    def error(self) -> DisconnectReason | None:
         """What the error on the socket means, if there is one; this takes it from there."""
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return _departure(code) if code else None
@@ -128,7 +128,7 @@ class Link:
         """The one place where an error of the operating system becomes a departure."""
         code = error.errno or errno.EPIPE
         self.left(_departure(code))
-        return ClientDisconnected(f"the client left: {error.strerror or error}", code)
+        return ClientDisconnected(f"the client disconnected: {error.strerror or error}", code)
 
     def lost_sending(self, error: OSError) -> ClientDisconnected:
         """:meth:`lost`, met where a part of the response was to be sent, which is not delivered so."""

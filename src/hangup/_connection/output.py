@@ -16,7 +16,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._system.poller import bytes_queued, wait_for
 from ..exceptions import ClientDisconnected
 from ..records import Phase
@@ -38,7 +38,7 @@ _BLOCKS_SIZE = 16384
 _send = socket.socket.send
 
 _GONE = ClientState.GONE
-_ANSWERING = Phase.ANSWERING
+_ANSWERING = Phase.RESPONSE
 _NOTHING = memoryview(b"")
 
 
@@ -295,7 +295,7 @@ class Output:
             left = bytes_queued(link.sock)
             if queued - left < max(1.0, link.config.min_data_rate * timeout):
                 link.cut_short()
-                link.left(Departure.WRITE_TIMEOUT)
+                link.left(DisconnectReason.WRITE_TIMEOUT)
                 raise ClientDisconnected(f"the client read too little in {timeout:g} s", errno.ETIMEDOUT)
             queued = left
 

@@ -10,7 +10,7 @@ when the last byte is out, or the client has left.
 import socket
 from time import monotonic
 
-from .._disconnect.peer import ClientState, Departure
+from .._disconnect.peer import ClientState, DisconnectReason
 from .._system.poller import EOF, GONE, bytes_queued
 from ..exceptions import ClientDisconnected
 from ..records import Outcome
@@ -70,9 +70,9 @@ class Sending:
         with link.watch.lock:
             pass  # Whoever handed it over has done with it.
         if flags & GONE:
-            link.left(link.error() or Departure.RESET)
+            link.left(link.error() or DisconnectReason.RESET)
         elif flags & EOF:
-            link.left(Departure.FIN)
+            link.left(DisconnectReason.FIN)
         if link.peer.state is not ClientState.GONE and not self._send_what_fits():
             return None
         if link.peer.state is ClientState.GONE:
@@ -80,7 +80,7 @@ class Sending:
             return False
         self._end()
         if link.peer.state is ClientState.OPEN:
-            self._delivery.settle(Outcome.ANSWERED)
+            self._delivery.settle(Outcome.COMPLETED)
         return True
 
     def _send_what_fits(self) -> bool:
@@ -116,10 +116,10 @@ class Sending:
     def give_up(self) -> None:
         """The client is gone, or deaf; the connection is to be closed."""
         link = self.link
-        if link.peer.reason is Departure.WRITE_TIMEOUT:
+        if link.peer.reason is DisconnectReason.WRITE_TIMEOUT:
             link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
         self._end()
-        self._delivery.settle(Outcome.LEFT)
+        self._delivery.settle(Outcome.DISCONNECTED)
 
     def _end(self) -> None:
         link = self.link
@@ -145,4 +145,4 @@ def send_remainder(link: Link, output: Output, delivery: Delivery) -> None:
         exchange.ended_at = link.idle_since = monotonic()
         link.exchange = None
     if link.peer.state is ClientState.OPEN:
-        delivery.settle(Outcome.ANSWERED)
+        delivery.settle(Outcome.COMPLETED)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .._disconnect.peer import ClientState, Peer
 from .._http1.parser import Wire
 from ..config import Config
-from ..exceptions import BadRequest, ClientDisconnected
+from ..exceptions import ClientDisconnected, RequestRejected
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -282,7 +282,7 @@ class AnswerStream(io.BufferedIOBase):
         chunks.receive(data)
         try:
             return chunks.read_body()
-        except BadRequest as error:
+        except RequestRejected as error:
             raise ValueError("the chunks of a handler's answer are malformed") from error
 
     def writelines(self, lines: "Iterable[ReadableBuffer]", /) -> None:

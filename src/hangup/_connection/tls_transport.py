@@ -20,8 +20,8 @@ import ssl
 from threading import Lock
 from typing import Any
 
-from .._disconnect.peer import ClientState, Departure
-from ..exceptions import BadRequest
+from .._disconnect.peer import ClientState, DisconnectReason
+from ..exceptions import RequestRejected
 from .input import RECEIVE_SIZE
 from .link import DONTWAIT, Link
 from .state import State
@@ -40,9 +40,9 @@ _PIECE = 65536
 _HANDSHAKE_RECORD = 0x16
 
 
-def no_tls() -> BadRequest:
+def no_tls() -> RequestRejected:
     """A new one each time: an exception keeps each traceback that it was ever raised with."""
-    return BadRequest(400, "This port speaks HTTPS, not HTTP")
+    return RequestRejected(400, "This port speaks HTTPS, not HTTP")
 
 
 class TLSTransport(Transport):
@@ -92,7 +92,7 @@ class TLSTransport(Transport):
     def shake_hands(self) -> bool:
         """Read what has come, and answer it; True when the handshake is done.
 
-        Raises :exc:`OSError` if it fails, :exc:`BadRequest` for plain HTTP.
+        Raises :exc:`OSError` if it fails, :exc:`RequestRejected` for plain HTTP.
         """
         with self._ciphering:
             try:
@@ -149,8 +149,8 @@ class TLSTransport(Transport):
             raise self._failure
         raise BlockingIOError(errno.EAGAIN, "nothing has come")
 
-    def _departure_locked(self) -> Departure | None:
-        return Departure.FIN if self._ended else Departure.RESET if self._failure else None
+    def _departure_locked(self) -> DisconnectReason | None:
+        return DisconnectReason.FIN if self._ended else DisconnectReason.RESET if self._failure else None
 
     def _pull_locked(self, size: int) -> bytes:
         """Read and decrypt what has come: ``size`` bytes, and what came with the last of them."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from ..exceptions import ClientDisconnected
 from .callbacks import Callbacks, Registration
 from .interrupt import Interruption
-from .peer import ClientState, Departure, Peer
+from .peer import ClientState, DisconnectReason, Peer
 
 __all__ = ["Client", "current_client", "raise_if_disconnected", "sleep"]
 
@@ -48,8 +48,8 @@ class Client:
         self.address = address
         #: What is known of it, a :class:`ClientState`.
         self.state = ClientState.OPEN
-        #: How its state was reached, a :class:`Departure`; None while it is OPEN.
-        self.reason: Departure | None = None
+        #: How its state was reached, a :class:`DisconnectReason`; None while it is OPEN.
+        self.reason: DisconnectReason | None = None
         #: When it left, on the clock of :func:`time.monotonic`; None while it has not.
         self.disconnected_at: float | None = None
         #: Whether the request has ended.
@@ -155,9 +155,9 @@ class Client:
                 return
             self.reason = peer.reason
             self.state = peer.state
-            if self.disconnected_at is not None or peer.left_at is None:
+            if self.disconnected_at is not None or peer.disconnected_at is None:
                 return
-            self.disconnected_at = peer.left_at
+            self.disconnected_at = peer.disconnected_at
             for waiter in self._waiters:
                 waiter.release()
             self._waiters.clear()

@@ -15,7 +15,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-__all__ = ["ClientState", "Departure", "Peer", "renew_lock"]
+__all__ = ["ClientState", "DisconnectReason", "Peer", "renew_lock"]
 
 
 _noting = Lock()
@@ -35,13 +35,13 @@ class ClientState(enum.Enum):
     GONE = "gone"
 
 
-class Departure(enum.Enum):
+class DisconnectReason(enum.Enum):
     """How a client's leaving was noticed."""
 
     FIN = "fin"
     RESET = "reset"
-    WRITE_FAILED = "write failed"
-    WRITE_TIMEOUT = "write timeout"
+    WRITE_FAILED = "write_failed"
+    WRITE_TIMEOUT = "write_timeout"
     UNREACHABLE = "unreachable"
     #: It has not: the server ends, and waits no longer for what works for it.
     SHUTDOWN = "shutdown"
@@ -55,7 +55,7 @@ class Peer:
     departure is noted once.  ``state`` is set last, so a reader that sees it finds reason and time.
     """
 
-    __slots__ = ("address", "host", "left_at", "reason", "sent_fin", "state")
+    __slots__ = ("address", "disconnected_at", "host", "reason", "sent_fin", "state")
 
     def __init__(self, address: Any) -> None:
         self.address = address
@@ -63,24 +63,24 @@ class Peer:
         self.host = str(address[0]) if isinstance(address, tuple) and address else ""
         self.state = ClientState.OPEN
         #: How the state was reached; None while it is OPEN.
-        self.reason: Departure | None = None
+        self.reason: DisconnectReason | None = None
         #: Whether FIN came, perhaps before what it was that made it GONE.
         self.sent_fin = False
         #: When it left, on the monotonic clock; None while it has not, or its FIN is to be ignored.
-        self.left_at: float | None = None
+        self.disconnected_at: float | None = None
 
     def has_left(self) -> bool:
         """Whether it has left."""
-        return self.left_at is not None
+        return self.disconnected_at is not None
 
-    def note(self, reason: Departure, *, leaves: bool = True) -> None:
+    def note(self, reason: DisconnectReason, *, leaves: bool = True) -> None:
         """Something was noticed; ``leaves`` says whether it counts as leaving."""
-        state = ClientState.EOF if reason is Departure.FIN else ClientState.GONE
+        state = ClientState.EOF if reason is DisconnectReason.FIN else ClientState.GONE
         with _noting:
-            if reason is Departure.FIN and self.state is not ClientState.GONE:
+            if reason is DisconnectReason.FIN and self.state is not ClientState.GONE:
                 self.sent_fin = True
-            if leaves and self.left_at is None:
-                self.left_at = monotonic()
+            if leaves and self.disconnected_at is None:
+                self.disconnected_at = monotonic()
             if self.state is not state and self.state is not ClientState.GONE:
                 self.reason = reason
                 self.state = state

@@ -22,7 +22,7 @@ from .._http1.error_response import plain_answer
 from .._system.fork import ForkWatch, end_process
 from .._system.poller import new_poller
 from ..config import Config
-from ..exceptions import BadRequest, BodyTimeout, ClientDisconnected
+from ..exceptions import BodyTimeout, ClientDisconnected, RequestRejected
 from ..records import Outcome, RequestRecord
 from .event_loop import Accept, Watch
 from .handover import HAS_LOCK
@@ -342,12 +342,12 @@ class Server:
         if isinstance(error, ClientDisconnected) and connection.peer.state is not ClientState.OPEN:
             # An ordinary event. Its handler has given up, so that nobody was answered.
             if connection.exchange is not None:
-                connection.exchange.outcome = Outcome.LEFT
-        elif isinstance(error, BadRequest):
-            self._answer(connection, Outcome.REFUSED, error.status, error.reason)
+                connection.exchange.outcome = Outcome.DISCONNECTED
+        elif isinstance(error, RequestRejected):
+            self._answer(connection, Outcome.REJECTED, error.status, error.reason)
         elif isinstance(error, BodyTimeout):
             self._answer(connection, Outcome.TIMED_OUT, 408, "Request Timeout")
-        elif connection.peer.left_at is not None:
+        elif connection.peer.disconnected_at is not None:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
             if connection.exchange is not None and not connection.exchange.answer_began:

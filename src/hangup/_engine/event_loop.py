@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from threading import Event, Lock, current_thread, main_thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .._connection.connection import Connection
 from .._connection.link import Link
@@ -25,10 +25,6 @@ from .._system.poller import READABLE, InertPoller, Poller, is_established
 from ..config import Config
 from .listener import ACCEPT_AT_ONCE, Accept, Listener, Listeners
 from .room import close_some, room_for_connections
-
-if TYPE_CHECKING:
-    from .._disconnect.callbacks import Callbacks
-    from .watchdog import Pacer
 
 __all__ = ["Accept", "Watch"]
 
@@ -112,8 +108,6 @@ class Watch(Loop):
         self.poller = poller
         self.rearm = poller.rearm
         self.lock = Lock()
-        self.pacer: Pacer
-        self.callbacks: Callbacks
         #: Does a FIN alone say nothing? (``Config.half_close``)
         self.ignores_fin = config.half_close == "ignore"
         self.draining = False

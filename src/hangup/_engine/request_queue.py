@@ -80,9 +80,9 @@ def is_dead(connection: Connection) -> bool:
     peer, exchange = connection.peer, connection.exchange
     if peer.state is ClientState.GONE:
         return True
-    if peer.left_at is None or exchange is None:
+    if peer.disconnected_at is None or exchange is None:
         return False
-    if peer.left_at - exchange.ready_at <= HALF_CLOSE_GRACE:
+    if peer.disconnected_at - exchange.ready_at <= HALF_CLOSE_GRACE:
         return False
     # It was noticed late, or came late. The kernel knows; but what is acknowledged after it, a
     # keep-alive probe say, makes it look later, so this is asked when it is noticed, and kept.

@@ -8,7 +8,7 @@ A line of framing is judged when it is whole: how the bytes are split can change
 
 import re
 
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 
 __all__ = ["Chunks", "body_too_long"]
 
@@ -60,7 +60,7 @@ class Chunks:
             end = window.find(b"\n", at) + 1
             longest = _FRAMING_ALLOWANCE if self._in_trailers else _LONGEST_LINE
             if (end or len(window) + 1) - at > longest:
-                raise BadRequest(400, "A line of chunk framing is too long")
+                raise RequestRejected(400, "A line of chunk framing is too long")
             if not end:
                 break
             self._read_line(window[at:end])
@@ -82,7 +82,7 @@ class Chunks:
         if left <= 2:
             piece = window[at : at + left]
             if not b"\r\n"[2 - left :].startswith(piece):
-                raise BadRequest(400, "Malformed chunk in the request's body")
+                raise RequestRejected(400, "Malformed chunk in the request's body")
             left -= len(piece)
             at += len(piece)
         self._left = left
@@ -95,12 +95,12 @@ class Chunks:
             if line == b"\r\n":
                 self.complete = True
             elif not _TRAILER.fullmatch(line):
-                raise BadRequest(400, "Malformed trailer field")
+                raise RequestRejected(400, "Malformed trailer field")
             return
         self._count(len(line) + 2 - _CHUNK_ALLOWANCE)
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise BadRequest(400, "Malformed chunk in the request's body")
+            raise RequestRejected(400, "Malformed chunk in the request's body")
         size = int(match[1], 16)
         if self.size + size > self._limit:
             raise body_too_long(self._limit)
@@ -112,9 +112,9 @@ class Chunks:
     def _count(self, framing: int) -> None:
         self._framing += framing
         if self._framing > _FRAMING_ALLOWANCE:
-            raise BadRequest(400, "Chunk framing outweighs the request's body")
+            raise RequestRejected(400, "Chunk framing outweighs the request's body")
 
 
-def body_too_long(limit: int) -> BadRequest:
+def body_too_long(limit: int) -> RequestRejected:
     """What is said of a body that has, or announces, more bytes than ``limit``."""
-    return BadRequest(413, f"Content Too Large (more than {limit} bytes)")
+    return RequestRejected(413, f"Content Too Large (more than {limit} bytes)")

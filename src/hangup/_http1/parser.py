@@ -12,7 +12,7 @@ bytes.  A body with a Content-Length needs counting, not parsing: its bytes pass
 import re
 
 from ..config import Config, size_limit
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 from .chunked import Chunks, body_too_long
 from .path_host import PathHeads
 from .request import CHUNKED, Request
@@ -85,8 +85,8 @@ class Wire:
     def next_request(self) -> Request | None:
         """The next request's head, or None if it has not all come.
 
-        The body before it must have been read or discarded.  Raises :exc:`BadRequest` for bytes that
-        can't become a request; nothing that follows them can be trusted then.
+        The body before it must have been read or discarded.  Raises :exc:`RequestRejected` for bytes
+        that can't become a request; nothing that follows them can be trusted then.
         """
         buffer = self.buffer
         end = buffer.find(_HEAD_END, self._searched)
@@ -122,7 +122,7 @@ class Wire:
             for _ in range(_EMPTY_LINES):
                 stripped = stripped.removeprefix(b"\r\n")
             if stripped.startswith(b"\r\n"):
-                raise BadRequest(400, "Too many empty lines before a request line")
+                raise RequestRejected(400, "Too many empty lines before a request line")
             if stripped in (b"", b"\r"):
                 return None
             self.buffer = stripped
@@ -145,7 +145,7 @@ class Wire:
     def read_body(self) -> bytes:
         """What has come of the body; ``b""`` at its end or when more must be received first.
 
-        Raises :exc:`BadRequest` for malformed chunks.
+        Raises :exc:`RequestRejected` for malformed chunks.
         """
         buffer = self.buffer
         if self._remaining:
@@ -173,7 +173,7 @@ class Wire:
     def body_at_hand(self, enough: int) -> bool:
         """Whether all of the body has come that is still to be read, or ``enough`` bytes of it.
 
-        Raises :exc:`BadRequest` for malformed chunks.
+        Raises :exc:`RequestRejected` for malformed chunks.
         """
         chunks = self._chunks
         if chunks is None:

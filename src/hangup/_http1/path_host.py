@@ -8,7 +8,7 @@ could mislead, and no other value that the client could have sent.
 import re
 from typing import TYPE_CHECKING
 
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ class PathHeads:
         """See :meth:`Heads.parse`."""
         try:
             return self._heads.parse(head)
-        except BadRequest:
+        except RequestRejected:
             match = _HOST.search(head)
             if match is None:
                 raise

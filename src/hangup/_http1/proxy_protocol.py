@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..config import Config
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 from .parser import Wire
 from .request import Request
 from .request_head import Heads
@@ -57,8 +57,8 @@ class ProxyHeader(NamedTuple):
 def parse_proxy_header(data: bytes, mode: str = "auto") -> ProxyHeader | bool | None:
     """What the first bytes of a connection say, in the version that ``mode`` names.
 
-    None if more must come, False if this is no PROXY header.  Raises :exc:`~hangup.BadRequest` for one
-    that is malformed: a connection whose beginning can't be understood must be closed (§2).
+    None if more must come, False if this is no PROXY header.  Raises :exc:`~hangup.RequestRejected` for
+    one that is malformed: a connection whose beginning can't be understood must be closed (§2).
     """
     if mode in ("v2", "auto"):
         if data.startswith(_SIGNATURE):
@@ -78,7 +78,7 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
     if not end:
         if len(data) < _LONGEST_LINE:
             return None
-        raise BadRequest(400, "A PROXY line is too long")
+        raise RequestRejected(400, "A PROXY line is too long")
     line = data[:end]
     if _UNKNOWN_LINE.fullmatch(line):
         return ProxyHeader(end, "UNKNOWN")
@@ -111,7 +111,7 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
     if family in (_UNSPECIFIED, _UNIX_STREAM):
         return ProxyHeader(size, "UNSPEC" if family == _UNSPECIFIED else "UNIX")
     if family not in _TCP_FAMILIES:
-        raise BadRequest(400, "A PROXY header of another transport than TCP")
+        raise RequestRejected(400, "A PROXY header of another transport than TCP")
     protocol, addresses = _TCP_FAMILIES[family]
     if length < addresses.size:
         raise _malformed()
@@ -120,16 +120,16 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
     return ProxyHeader(size, protocol, shown[0], client_port, shown[1], proxy_port)
 
 
-def _malformed() -> BadRequest:
-    return BadRequest(400, "Malformed PROXY header")
+def _malformed() -> RequestRejected:
+    return RequestRejected(400, "Malformed PROXY header")
 
 
 class ProxiedWire(Wire):
     """The bytes of a connection that a PROXY header may precede.
 
     ``told`` is called with the header when it has come, before the first request's head is looked at; it
-    may raise :exc:`~hangup.BadRequest`.  A connection that begins without one is taken as it is: the
-    setting allows for both (gunicorn's ``proxy_protocol``).
+    may raise :exc:`~hangup.RequestRejected`.  A connection that begins without one is taken as it is:
+    the setting allows for both (gunicorn's ``proxy_protocol``).
     """
 
     __slots__ = ("_mode", "_told")

@@ -11,7 +11,7 @@ import re
 import httptools
 
 from ..config import Config, size_limit
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 from .plain_request import plain_request
 from .request import CHUNKED, Request
 
@@ -75,7 +75,7 @@ class Heads:
     def parse(self, head: bytes) -> Request:
         """The request that a head says, from its first byte to its CRLF CRLF.
 
-        Raises :exc:`~hangup.BadRequest` if it can't be one.
+        Raises :exc:`~hangup.RequestRejected` if it can't be one.
         """
         return self.parse_plainly(head) or self.parse_strictly(head)
 
@@ -100,7 +100,7 @@ class Heads:
         authority = _authority(method, target) if target[0] != "/" or method == "CONNECT" else None
         request = _judged(head, (method, target, protocol), _parse_block(head[line_end:]))
         if len(request.items) > self._max_fields:
-            raise BadRequest(431, "Too many headers")
+            raise RequestRejected(431, "Too many headers")
         return request if authority is None else _with_host(request, authority)
 
     def check_beginning(self, buffer: bytes, searched: int) -> None:
@@ -115,7 +115,7 @@ class Heads:
             # Only what is new is matched: a line that comes byte by byte costs no more than one that
             # comes at once.
             if not _grammar_from(buffer, searched).fullmatch(buffer, searched, end):
-                raise BadRequest(400, f"Bad request syntax ({_shown(buffer)})")
+                raise RequestRejected(400, f"Bad request syntax ({_shown(buffer)})")
         else:
             self._check_sizes(line_end + 2, len(buffer) - line_end - 2)
             field = buffer.rfind(b"\n", line_end + 2, searched) + 1  # Those before it are known.
@@ -125,23 +125,23 @@ class Heads:
         # A head whose lines end in bare LF would never meet its CRLF CRLF.
         fresh = buffer[max(0, searched - 1) :]
         if _BARE_LF.search(fresh, 1) or _BARE_CR.search(fresh):
-            raise BadRequest(400, "Lines of a head end in CRLF")
+            raise RequestRejected(400, "Lines of a head end in CRLF")
 
     def _check_sizes(self, line: int, fields: int) -> None:
         if line > self._max_line:
-            raise BadRequest(414, "Request-URI Too Long")
+            raise RequestRejected(414, "Request-URI Too Long")
         if fields > self._max_head + len(b"\r\n\r\n"):
-            raise BadRequest(431, "Request Header Fields Too Large")
+            raise RequestRejected(431, "Request Header Fields Too Large")
 
     def _check_fields(self, head: bytes, start: int) -> None:
         limit = self._max_field
         if len(head) - start > limit and max(map(len, head[start:].split(b"\r\n"))) > limit:
-            raise BadRequest(431, "Request Header Field Too Large")
+            raise RequestRejected(431, "Request Header Field Too Large")
 
 
 def _parse_block(block: bytes) -> list[tuple[str, str]]:
     if _BARE_LF.search(block) or _BARE_CR.search(block):
-        raise BadRequest(400, "Lines of a head end in CRLF")  # llhttp has not always thought so
+        raise RequestRejected(400, "Lines of a head end in CRLF")  # llhttp has not always thought so
     if b"\t\r\n" in block:
         block = _TABS_BEHIND.sub(b"", block)  # llhttp would take it for a part of a coding's name
     sink = _Sink()
@@ -153,7 +153,7 @@ def _parse_block(block: bytes) -> list[tuple[str, str]]:
         if "invalid `Transfer-Encoding`" in str(error):
             values = [value.decode("latin-1") for value in _TRANSFER_ENCODING.findall(block)]
             raise _bad_transfer_encoding(values) from None
-        raise BadRequest(400, f"Bad request fields ({error})") from None
+        raise RequestRejected(400, f"Bad request fields ({error})") from None
     return sink.items
 
 
@@ -169,7 +169,7 @@ def _judged(head: bytes, line: tuple[str, str, str], items: list[tuple[str, str]
         if name == "host":
             hosts += 1
             if not _is_host(value):
-                raise BadRequest(400, "Bad Host field")
+                raise RequestRejected(400, "Bad Host field")
         elif name == "connection":
             tokens = [token.strip(" \t") for token in value.lower().split(",")]
             closes = closes or "close" in tokens
@@ -183,15 +183,15 @@ def _judged(head: bytes, line: tuple[str, str, str], items: list[tuple[str, str]
             length = CHUNKED
         elif name == "expect" and modern:
             if value.lower() != "100-continue":
-                raise BadRequest(417, "Expectation Failed")
+                raise RequestRejected(417, "Expectation Failed")
             expects_continue = True
     if codings:
         if not modern:
-            raise BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
+            raise RequestRejected(400, "Transfer-Encoding in an HTTP/1.0 request")
         if len(codings) > 1 or codings[0].lower() != "chunked":
             raise _bad_transfer_encoding(codings)
     if hosts != 1 and (modern or hosts):
-        raise BadRequest(400, "A request has exactly one Host field")
+        raise RequestRejected(400, "A request has exactly one Host field")
     return Request(
         head,
         method,
@@ -241,7 +241,7 @@ def _authority(method: str, target: str) -> str | None:
         host = match[1]
         if _is_host(host) and not host.startswith(":") and host:
             return host
-    raise BadRequest(400, f"Bad request target ({_shown(target)})")
+    raise RequestRejected(400, f"Bad request target ({_shown(target)})")
 
 
 def _is_host(text: str) -> bool:
@@ -267,20 +267,20 @@ def _with_host(request: Request, authority: str) -> Request:
 def _known_version(protocol: str) -> str:
     """``HTTP/1.x`` as this server speaks it (RFC 9110 §2.5: a higher minor version is 1.1)."""
     if not _VERSION.fullmatch(protocol):
-        raise BadRequest(400, f"Bad request version ({_shown(protocol)})")
+        raise RequestRejected(400, f"Bad request version ({_shown(protocol)})")
     if protocol[5] != "1":
-        raise BadRequest(505, f"Invalid HTTP version ({protocol[5:]})")
+        raise RequestRejected(505, f"Invalid HTTP version ({protocol[5:]})")
     return "HTTP/1.0" if protocol == "HTTP/1.0" else "HTTP/1.1"
 
 
-def _bad_request_line(line: str) -> BadRequest:
+def _bad_request_line(line: str) -> RequestRejected:
     words = line.split(" ")
     if len(words) == 3 and words[2].isprintable() and not _VERSION.fullmatch(words[2]):
-        return BadRequest(400, f"Bad request version ({_shown(words[2])})")
-    return BadRequest(400, f"Bad request syntax ({_shown(line)})")
+        return RequestRejected(400, f"Bad request version ({_shown(words[2])})")
+    return RequestRejected(400, f"Bad request syntax ({_shown(line)})")
 
 
-def _bad_transfer_encoding(values: list[str]) -> BadRequest:
+def _bad_transfer_encoding(values: list[str]) -> RequestRejected:
     """Why these Transfer-Encoding fields, which are not one ``chunked``, are refused.
 
     Several fields are one list (RFC 9110 §5.3).  A body whose last coding is not chunked has no length
@@ -290,8 +290,8 @@ def _bad_transfer_encoding(values: list[str]) -> BadRequest:
     codings = [coding.strip(" \t") for coding in ",".join(values).lower().split(",")]
     blank = any(not value.strip(" \t") for value in values)
     if blank or codings[-1] != "chunked" or codings.count("chunked") > 1 or "identity" in codings:
-        return BadRequest(400, "Bad Transfer-Encoding field")
-    return BadRequest(501, "Unsupported transfer coding")
+        return RequestRejected(400, "Bad Transfer-Encoding field")
+    return RequestRejected(501, "Unsupported transfer coding")
 
 
 def _shown(text: str | bytes) -> str:

@@ -12,7 +12,7 @@ import time
 from typing import Any, TextIO
 
 from .._http1.escape import escaped
-from ..records import Outcome, RequestRecord
+from ..records import Outcome, Phase, RequestRecord
 from .colors import Theme, theme_for
 from .line_writer import LineWriter, stderr_writer
 from .loggers import has_own_handler, log, protect
@@ -33,7 +33,16 @@ access_logger = protect("hangup.access")
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Those who did not get what they had asked for hear why, and so does the log.
-_REFUSED = {Outcome.REFUSED: "refused", Outcome.TIMED_OUT: "timed out"}
+_REJECTED = {Outcome.REJECTED: "rejected", Outcome.TIMED_OUT: "timed out"}
+# Where a request was when its client disconnected, in words.
+_PHASES = {
+    Phase.HEADER: "its header was received",
+    Phase.QUEUED: "it was queued",
+    Phase.BODY: "its body was received",
+    Phase.HANDLER: "the handler ran",
+    Phase.RESPONSE: "the response was sent",
+    Phase.COMPLETE: "it ended",
+}
 
 
 def _clf_time(second: int, memory: list[tuple[int, str]] = [(-1, "")]) -> str:  # noqa: B006
@@ -75,7 +84,7 @@ def as_json(record: RequestRecord) -> str:
         **{
             name: round(value, 6) if isinstance(value, float) else value
             for name, value in record._asdict().items()
-            if name not in ("began", "outcome", "phase", "request", "answer_fields", "environ")
+            if name not in ("began", "outcome", "phase", "request", "response_fields", "environ")
         },
         "outcome": record.outcome.value,
         "phase": record.phase.value,
@@ -117,13 +126,13 @@ def colored(record: RequestRecord, theme: Theme) -> str:
 
 def _ending(record: RequestRecord) -> str:
     outcome = record.outcome
-    if outcome is Outcome.ANSWERED:
+    if outcome is Outcome.COMPLETED:
         return ""
-    if outcome is Outcome.LEFT:
-        worked = f", {record.wasted:.3f} s worked for nobody" if record.wasted >= 0.001 else ""
-        return f" left while {record.phase.value}{worked}"
-    if record.reason and outcome in _REFUSED:
-        return f" {_REFUSED[outcome]}: {escaped(record.reason)}"
+    if outcome is Outcome.DISCONNECTED:
+        wasted = f", {record.wasted:.3f} s wasted" if record.wasted >= 0.001 else ""
+        return f" client disconnected while {_PHASES[record.phase]}{wasted}"
+    if record.reason and outcome in _REJECTED:
+        return f" {_REJECTED[outcome]}: {escaped(record.reason)}"
     return ""
 
 

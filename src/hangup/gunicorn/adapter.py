@@ -19,7 +19,7 @@ from .._http1.proxy_protocol import ProxiedWire, ProxyHeader
 from .._http1.request import Request
 from .._http1.response_head import field_line
 from .._system.tls import ContextOf, check_context
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 from ..wsgi.adapter import WSGIDoor
 from ..wsgi.environ import environ_fields, environ_of
 from ..wsgi.input import send_interim
@@ -96,7 +96,7 @@ class GunicornDoor(WSGIDoor):
     def _note_proxy(self, connection: Connection, header: ProxyHeader) -> None:
         """A proxy says whose connection this is."""
         if not self._may_proxy(connection.peer.host):
-            raise BadRequest(403, "PROXY headers are not taken from this address")
+            raise RequestRejected(403, "PROXY headers are not taken from this address")
         about = connection.handler
         about["PROXY_PROTOCOL"] = header.protocol
         if header.client:
@@ -122,7 +122,7 @@ class GunicornDoor(WSGIDoor):
     def environ_of(self, request: Request, connection: Connection) -> dict[str, Any]:
         try:
             return self._environ_of(request, connection)
-        except BadRequest as refusal:
+        except RequestRejected as refusal:
             self._log_refusal(connection, refusal)
             raise
 
@@ -143,7 +143,7 @@ class GunicornDoor(WSGIDoor):
         environ = environ_of(request, base, environ_fields(judged.items, underscores=True))
         if judged.script_name:
             if not mount(environ, judged.script_name):
-                raise BadRequest(500, "The request's path does not begin with its SCRIPT_NAME")
+                raise RequestRejected(500, "The request's path does not begin with its SCRIPT_NAME")
         elif judged.script_name is None and self._mounted:
             mount(environ, self._mounted)
         return environ
@@ -158,7 +158,7 @@ class GunicornDoor(WSGIDoor):
         if self._hooked:
             self._environs[exchange] = environ
 
-    def _log_refusal(self, connection: Connection, refusal: BadRequest) -> None:
+    def _log_refusal(self, connection: Connection, refusal: RequestRejected) -> None:
         """In the words of gunicorn's own workers."""
         self._worker.log.warning("Invalid request from ip=%s: %s", connection.peer.host, refusal.reason)
 

@@ -14,7 +14,7 @@ from .._http1.field_names import cgi_key
 from .._http1.request import Request
 from .._http1.request_head import Heads
 from ..config import Config
-from ..exceptions import BadRequest
+from ..exceptions import RequestRejected
 from .settings import setting
 
 __all__ = ["FieldPolicy", "Judged", "LenientHeads", "mount", "trusts"]
@@ -46,7 +46,7 @@ class LenientHeads(Heads):
             if not self._any_method and (
                 _UNCONVENTIONAL.search(method) or len(method) not in _METHOD_LENGTHS
             ):
-                raise BadRequest(400, f"Invalid HTTP method ({method[:20].decode()})")
+                raise RequestRejected(400, f"Invalid HTTP method ({method[:20].decode()})")
             if self._casefolds:
                 head = method.upper() + head[match.end() - 1 :]
         if self._unfolds or self._strips:
@@ -86,7 +86,7 @@ class FieldPolicy:
         self._trusts = functools.lru_cache(maxsize=1024)(trusts(cfg.forwarded_allow_ips))
 
     def concerns(self, request: Request) -> bool:
-        """Whether it matters whose fields these are.  Raises :exc:`~hangup.BadRequest`."""
+        """Whether it matters whose fields these are.  Raises :exc:`~hangup.RequestRejected`."""
         if request.cgi is not None:  # No name has an underscore then, or comes twice.
             return not self._secure_keys.isdisjoint(request.cgi)
         concerned = False
@@ -98,13 +98,13 @@ class FieldPolicy:
             elif name == "CONTENT-TYPE":
                 types += 1
         if types > 1:  # It has one value (RFC 9110 §8.3), and which of two is meant nobody knows.
-            raise BadRequest(400, "A request has one Content-Type field at the most")
+            raise RequestRejected(400, "A request has one Content-Type field at the most")
         return concerned
 
     def judge(self, items: Iterable[tuple[str, str]], host: str) -> Judged:
         """``items`` as the peer ``host`` sent them, ``""`` by a unix socket.
 
-        Raises :exc:`~hangup.BadRequest`.
+        Raises :exc:`~hangup.RequestRejected`.
         """
         trusted = self._trusts(host)
         kept: list[tuple[str, str]] = []
@@ -114,7 +114,7 @@ class FieldPolicy:
             if trusted and upper in self._secure:
                 said = "https" if value == self._secure[upper] else "http"
                 if scheme is not None and said != scheme:
-                    raise BadRequest(400, "Contradictory scheme headers")
+                    raise RequestRejected(400, "Contradictory scheme headers")
                 scheme = said
             if "_" not in upper or self._takes(upper, trusted=trusted):
                 kept.append((name, value))
@@ -128,7 +128,7 @@ class FieldPolicy:
         if trusted and (name in self._forwarder or "*" in self._forwarder):
             return True
         if self._map == "refuse":
-            raise BadRequest(400, f"Invalid HTTP header name ({name[:80]})")
+            raise RequestRejected(400, f"Invalid HTTP header name ({name[:80]})")
         return bool(self._map == "dangerous")
 
 

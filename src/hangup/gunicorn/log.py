@@ -136,7 +136,7 @@ def access_sink(log: Any) -> Callable[[RequestRecord], None] | None:
         if not theirs:
             return
         environ = _unstarted(record) if record.environ is None else record.environ.copy()
-        response = response_with(record.status, record.answer_fields, record.body_out)
+        response = response_with(record.status, record.response_fields, record.body_out)
         request = SimpleNamespace(
             headers=[(name.upper(), value) for name, value in record.fields],
             method=record.method,
@@ -159,7 +159,7 @@ def _is_enabled(log: Any) -> bool:
 def response_of(exchange: Exchange) -> Any:
     """A response as gunicorn's hooks find it, of a request that has been handled."""
     sent = max(0, exchange.out - exchange.head_out)
-    return response_with(exchange.status, exchange.answer_fields, sent)
+    return response_with(exchange.status, exchange.response_fields, sent)
 
 
 def response_with(status: int, fields: tuple[tuple[str, str], ...], sent: int) -> Any:

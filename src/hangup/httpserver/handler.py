@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .._connection.connection import Connection
     from .._connection.exchange import Exchange
     from .._http1.request import Request
-    from ..exceptions import BadRequest
+    from ..exceptions import RequestRejected
 
 __all__ = ["BaseHTTPRequestHandler"]
 
@@ -334,7 +334,7 @@ class BaseHTTPRequestHandler(Responding):
             fault = f"has sent a body of {sent} bytes, and said that it has {self._length}"
         else:
             return
-        if connection.peer.left_at is None:
+        if connection.peer.disconnected_at is None:
             exchange.outcome = Outcome.FAILED
             if not begun:
                 exchange.status = 0
@@ -344,12 +344,12 @@ class BaseHTTPRequestHandler(Responding):
                 _log.error("the handler of %s %s", what, fault)
         self.close_connection = True
 
-    def _refuse(self, refusal: "BadRequest") -> None:
+    def _refuse(self, refusal: "RequestRejected") -> None:
         """Answer a request that the wire layer refused."""
         connection = self._hangup
         assert connection is not None
         assert connection.exchange is not None
-        connection.exchange.outcome = Outcome.REFUSED
+        connection.exchange.outcome = Outcome.REJECTED
         connection.exchange.reason = refusal.reason
         connection.keep_open = False
         self.command = "HEAD" if connection.exchange.is_for_head else ""

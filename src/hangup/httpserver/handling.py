@@ -207,7 +207,7 @@ class Handling:
         exchange = connection.exchange
         if (
             exchange is not None
-            and connection.peer.left_at is not None
+            and connection.peer.disconnected_at is not None
             and not exchange.reported
             and not exchange.answer_began
             and hasattr(self, "requestline")
@@ -261,9 +261,9 @@ def reported_status(connection: "Connection", code: Any) -> Any:
     request, and waits for the response.
     """
     peer, exchange = connection.peer, connection.exchange
-    if peer.left_at is None or exchange is None or exchange.answer_began:
+    if peer.disconnected_at is None or exchange is None or exchange.answer_began:
         return code
-    if peer.state is not ClientState.GONE and peer.left_at <= exchange.started_at:
+    if peer.state is not ClientState.GONE and peer.disconnected_at <= exchange.started_at:
         return code
     return CLIENT_CLOSED_REQUEST
 

@@ -122,7 +122,7 @@ class WSGIDoor:
             environ.update(told)
 
     def environ_of(self, request: Request, connection: Connection) -> dict[str, Any]:
-        """What the application is told of a request.  Raises :exc:`~hangup.BadRequest` to refuse it."""
+        """What the application is told of a request.  Raises :exc:`~hangup.RequestRejected`."""
         return environ_of(request, connection.handler)
 
     def acceptor(self, sock: socket.socket) -> Accept:

@@ -204,7 +204,7 @@ class Answer:
         parts.append(b"\r\n" if head.dated else self._shared.date_line())
         raw = b"".join(parts)
         self._exchange.status = head.status
-        self._exchange.answer_fields = head.fields
+        self._exchange.response_fields = head.fields
         self._exchange.head_out += len(raw)
         self._framing = framing
         self._send_first(raw, data)
@@ -276,7 +276,7 @@ class Answer:
             raw = head.prefix + self._shared.date_line()
             exchange = self._exchange
             exchange.status = head.status
-            exchange.answer_fields = head.fields
+            exchange.response_fields = head.fields
             exchange.head_out += len(raw)
             self.keep_open = True
             self._framing = 0
@@ -310,7 +310,7 @@ class Answer:
         try:
             close()
         except Exception as error:
-            if self._connection.peer.left_at is not None:
+            if self._connection.peer.disconnected_at is not None:
                 _log.debug("close() failed after its client had left", exc_info=error)
             else:
                 self._shared.failed(self._connection, error)
@@ -341,7 +341,7 @@ class Answer:
         peer = self._connection.peer
         if peer.state is _GONE:
             return True
-        if peer.left_at is None or not empty or self._probed:
+        if peer.disconnected_at is None or not empty or self._probed:
             return False
         self._probed = True
         if self._framing == _CHUNKED:

@@ -40,7 +40,7 @@ class _Side:
     port: int = 0
     log: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
-    left_at: float = 0.0
+    disconnected_at: float = 0.0
     answer: str = ""
     news: threading.Condition = field(default_factory=threading.Condition)
 
@@ -113,13 +113,13 @@ class _Side:
     def knew_after(self) -> float:
         """Seconds from the client's leaving to the moment when the server knew."""
         event = next(e for e in self.events if e["event"] == "knew")
-        return max(0.0, float(event["at"]) - self.left_at)
+        return max(0.0, float(event["at"]) - self.disconnected_at)
 
     @property
     def free_after(self) -> float:
         """Seconds from the client's leaving to the end of the handler that worked for it."""
         event = next(e for e in self.events if e["event"] == "free" and e["path"] == "/hello2")
-        return max(0.0, float(event["at"]) - self.left_at)
+        return max(0.0, float(event["at"]) - self.disconnected_at)
 
     @property
     def answered(self) -> bool:
@@ -194,7 +194,7 @@ def run_demo(work: float) -> bool:
             side.wait_for("began", path="/hello2")
         threading.Event().wait(_PATIENCE)
         for side, one in zip(sides, leaving, strict=True):
-            side.left_at = one.leave()
+            side.disconnected_at = one.leave()
         for side, one in zip(sides, waiting, strict=True):
             side.answer = one.answer()
             side.wait_for("knew")

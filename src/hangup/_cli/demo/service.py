@@ -59,8 +59,8 @@ def _make(kind: str, work: float) -> Any:
 
 
 def _tell_departure(record: hangup.RequestRecord) -> None:
-    if record.left_at is not None:
-        _tell("knew", at=record.began + record.left_at)
+    if record.disconnected_at is not None:
+        _tell("knew", at=record.began + record.disconnected_at)
 
 
 def main() -> None:
