@@ -180,6 +180,7 @@ def test_http2_is_set_in_vain(setting: str, value: Any) -> None:
     ("args", "environment", "line"),
     [
         (("--protocol", "uwsgi"), {}, "hangup.gunicorn.Worker speaks HTTP, and not protocol='uwsgi'"),
+        ((), {"HANGUP_MAX_HEAD": "9"}, "HANGUP_MAX_HEAD is now called HANGUP_MAX_REQUEST_HEADER_SIZE"),
         ((), {"HANGUP_MAX_QUEUE": "many"}, "HANGUP_MAX_QUEUE must be a number, not 'many'"),
         (
             (),

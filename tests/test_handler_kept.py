@@ -123,7 +123,7 @@ def test_a_thread_that_waits_in_rfile_when_its_request_ends_reads_nothing_more(s
         peer.send(b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % BODY)
         peer.send(b"x" * (BODY // 2))
         assert peer.response()[0].status == 200
-        until(lambda: connections[0].input._stream is None, "its stream has been taken back")
+        until(lambda: connections[0].input.opened is None, "its stream has been taken back")
         peer.send(b"x" * (BODY - BODY // 2))
         threads[0].join()
         peer.send(b"POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nsecond")

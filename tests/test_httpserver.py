@@ -18,7 +18,7 @@ import pytest
 import hangup
 from conftest import PATIENCE, Certificates, Peer, Serving, answer, until
 from hangup import Config, Outcome
-from hangup.httpserver.server import shown
+from hangup._system.binding import shown
 
 
 def handler_for(base: Any) -> Any:

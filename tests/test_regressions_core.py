@@ -156,7 +156,7 @@ def test_whoever_ends_a_threads_wait_ends_no_request_that_has_come_by_then(serve
             if who == "evict":
                 connection.evict()
             else:
-                stop_waiting(connection, connection.transport)
+                stop_waiting(connection.transport)
         finally:
             KeepsThread.may_read.set()
         peer.send(b"a" * (70000 - 65536))

@@ -11,13 +11,19 @@ from ._disconnect.client import Client, current_client, raise_if_disconnected, s
 from ._disconnect.peer import ClientState, DisconnectReason
 from ._version import __version__ as __version__
 from .config import Config
-from .exceptions import BodyTimeout, ClientDisconnected, ConfigError, HangupError, RequestRejected
+from .exceptions import (
+    BodyTimeout,
+    ClientDisconnected,
+    ConfigError,
+    HangupError,
+    RequestRejected,
+    WSGIError,
+)
 from .httpserver.files import SimpleHTTPRequestHandler
 from .httpserver.handler import BaseHTTPRequestHandler
 from .httpserver.https import HTTPSServer, ThreadingHTTPSServer
 from .httpserver.server import HTTPServer, ThreadingHTTPServer
 from .records import Outcome, Phase, RequestRecord
-from .wsgi.adapter import WSGIError
 from .wsgi.server import WSGIServer, serve
 
 __all__ = [

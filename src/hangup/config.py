@@ -5,12 +5,13 @@ One frozen object, made once and only read afterwards, so threads share it witho
 
 import dataclasses
 import math
+import os
 import sys
 from typing import Any, Self
 
 from .exceptions import ConfigError
 
-__all__ = ["RENAMED", "Config", "size_limit"]
+__all__ = ["RENAMED", "Config", "refuse_old_variables", "size_limit"]
 
 #: What settings of 0.1.0 are called since 0.2.0.
 RENAMED = {
@@ -28,6 +29,13 @@ RENAMED = {
     "grace": "graceful_timeout",
     "unix": "uds",
 }
+
+
+def refuse_old_variables() -> None:
+    """Raises :exc:`~hangup.ConfigError` if the environment sets what has another name now."""
+    for old, new in RENAMED.items():
+        if (variable := f"HANGUP_{old.upper()}") in os.environ:
+            raise ConfigError(f"{variable} is now called HANGUP_{new.upper()}")
 
 
 def size_limit(setting: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from .._engine.engine import shown
+from .._system.binding import shown
 from .._version import __version__
 from ..httpserver.server import _OnEngine, _serves_http
 from .replacing import put

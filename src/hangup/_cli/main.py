@@ -22,7 +22,7 @@ from .._system.binding import (
     parse_bind,
     unlink_own,
 )
-from ..config import RENAMED, Config
+from ..config import RENAMED, Config, refuse_old_variables
 from ..exceptions import ConfigError
 from ..probe.command import probe_command
 from ..wsgi.server import DEFAULT_THREADS, GRACEFUL_TIMEOUT, WSGIServer, serve
@@ -152,16 +152,15 @@ class _Grouped(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            rest = super().parse_args(ctx, args)
+            refuse_old_variables()
+            return super().parse_args(ctx, args)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from None
         except click.NoSuchOption as error:
             new = _OLD_OPTIONS.get(error.option_name)
             if new is None:
                 raise
             raise click.UsageError(f"{error.option_name} is now called {new}") from None
-        for old, new in RENAMED.items():
-            if (variable := f"HANGUP_{old.upper()}") in os.environ:
-                raise click.UsageError(f"{variable} is now called HANGUP_{new.upper()}")
-        return rest
 
 
 def _option(name: str, *short: str, **attributes: Any) -> Callable[[Any], Any]:

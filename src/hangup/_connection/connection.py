@@ -386,7 +386,8 @@ class Connection(Link):
                 return True
             self.keep_open = False
             self.watch.end_handler(self)
-        self.input.give_back_stream()
+        if self.input.opened is not None:
+            self.input.give_back_stream()
         if self.output.left_over:
             if self._hand_remainder_over():
                 return False

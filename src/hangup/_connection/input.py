@@ -42,13 +42,13 @@ class Input:
 
     __slots__ = (
         "_output",
-        "_stream",
         "_transport",
         "_waited",
         "_waited_for",
         "evicted",
         "is_raw",
         "link",
+        "opened",
         "wire",
     )
 
@@ -59,7 +59,8 @@ class Input:
         self.wire = Wire(link.config, link.watch.heads)
         #: Whether a handler gets every byte, and parses for itself.
         self.is_raw = raw
-        self._stream: RequestStream | None = None
+        #: The stream that a handler has been given, if it has asked for one.
+        self.opened: RequestStream | None = None
         # Seconds that the client of a request was waited for, and of which one: it began then.
         self._waited = self._waited_for = 0.0
         #: The request whose client was too slow while others waited; see _engine.pressure.
@@ -70,19 +71,19 @@ class Input:
     @property
     def stream(self) -> RequestStream:
         """What a handler reads: the request's body, or everything (a raw connection, an upgrade)."""
-        return self._stream or self.open_stream()
+        return self.opened or self.open_stream()
 
     def give_back_stream(self) -> None:
         """The request's stream ends with it; on a raw connection, what it read ahead comes next.
 
         Whoever keeps the stream beyond that reads nothing of the next request.
         """
-        stream = self._stream
+        stream = self.opened
         if stream is None:
             return
         if not self.is_raw:
             stream.end()
-            self._stream = None
+            self.opened = None
         else:
             ahead = stream.take_buffer()
             self.wire.put_back(ahead)
@@ -92,20 +93,20 @@ class Input:
     def renew_stream(self) -> None:
         """The stream itself is done with, too: its handler has closed it."""
         self.give_back_stream()
-        if self._stream is not None:
-            self._stream.before_line = None
-        self._stream = None
+        if self.opened is not None:
+            self.opened.before_line = None
+        self.opened = None
 
     def drop_stream(self) -> None:
         """The connection has closed."""
-        self._stream = None
+        self.opened = None
 
     def adopt_stream(self, stream: RequestStream) -> None:
         """A stream of the last request's goes on with this one, its head first."""
         assert self.link.request is not None
         stream.end()
         stream.continue_with(self.more_body, self.link.request.head)
-        self._stream = stream
+        self.opened = stream
 
     def open_stream(self, *, head_first: bool = False, goes_on: bool = False) -> RequestStream:
         """Begin to read the current request; with its head, for a handler that parses it itself.
@@ -121,7 +122,7 @@ class Input:
         else:
             kind = ChunkedStream if goes_on or request.length == CHUNKED else RequestStream
             stream = kind(self.more_body, request.head if head_first else b"", fd)
-        self._stream = stream
+        self.opened = stream
         return stream
 
     def upgrade(self) -> None:

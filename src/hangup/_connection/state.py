@@ -2,7 +2,8 @@
 
 A connection has one owner at a time, which alone reads, sends and changes it.  Its state says who that
 is.  :data:`TRANSITIONS` has every edge, with the thread that takes it and the lock that is held; the
-diagram in docs/architecture.md is made from it (``tests/connection/test_state.py``).
+table in docs/architecture.md is made from it (``tests/test_state.py``).  Where the event loop closes an
+idle connection by itself, it takes the worker's part: it makes it HANDLED, and goes on from there.
 """
 
 import enum

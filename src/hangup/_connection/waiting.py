@@ -11,7 +11,6 @@ from .._disconnect.peer import ClientState
 from ..records import Outcome
 from .arrival import Arrival, has_begun
 from .delivery import Delivery
-from .link import Link
 from .transport import Transport
 
 __all__ = ["stop_waiting", "wait_for_request"]
@@ -60,12 +59,13 @@ def _time_out(arrival: Arrival, delivery: Delivery, transport: Transport) -> Non
         delivery.answer_at_once(transport, exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
 
 
-def stop_waiting(link: Link, transport: Transport) -> None:
+def stop_waiting(transport: Transport) -> None:
     """Have a thread that is in :func:`wait_for_request` return, unless a request comes.
 
     Any thread.  With ``watch.lock``, as the thread may be done with waiting just now, and this would end
     what it reads next.
     """
+    link = transport.link
     with link.watch.lock:
         if link not in link.watch.waiting or transport.has_news():
             return

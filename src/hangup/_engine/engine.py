@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from .._connection.connection import Connection
 from .._connection.exchange import Exchange
@@ -30,7 +30,7 @@ from .serial_workers import SerialWorkers
 from .watchdog import Pacer
 from .workers import Workers
 
-__all__ = ["Door", "Server", "shown", "tune_listener"]
+__all__ = ["Door", "Server", "tune_listener"]
 
 _log = logging.getLogger("hangup")
 
@@ -57,14 +57,6 @@ class Door(Protocol):
 
     def closed(self, connection: Connection) -> None:
         """The connection has closed."""
-
-
-def shown(address: Any) -> str:
-    """A socket address as people write it."""
-    if not isinstance(address, tuple):
-        return str(address)
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host or '*'}:{port}"
 
 
 def tune_listener(sock: socket.socket, config: Config) -> None:

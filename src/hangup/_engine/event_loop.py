@@ -430,7 +430,7 @@ class Watch(Loop):
             self.draining = True
         # Who enters itself after this look finds `draining` set.
         for connection in list(self.waiting):
-            stop_waiting(connection, connection.transport)
+            stop_waiting(connection.transport)
         self.poller.wake()
 
     def stop(self) -> None:

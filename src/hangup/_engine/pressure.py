@@ -70,7 +70,7 @@ class Pressure:
             return False
         for connection in [one for watch in self._watches for one in list(watch.waiting)][:waiting]:
             waiting -= 1
-            stop_waiting(connection, connection.transport)
+            stop_waiting(connection.transport)
         for connection in self._slow(full=full)[:waiting]:
             connection.evict()
         self.deadline = monotonic() + _INTERVAL

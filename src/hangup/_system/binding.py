@@ -14,6 +14,7 @@ __all__ = [
     "bind_socket",
     "file_identity",
     "parse_bind",
+    "shown",
     "shown_address",
     "unlink_own",
 ]
@@ -145,13 +146,16 @@ def _cannot_listen(error: Exception, where: str) -> CannotListen:
     )
 
 
+def shown(address: Any) -> str:
+    """A socket address as people write it."""
+    if not isinstance(address, tuple):
+        return str(address)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host or '*'}:{port}"
+
+
 def shown_address(address: Any, scheme: str = "http") -> str:
     """A socket's address, as people write it."""
     if not isinstance(address, tuple):
         return f"unix:{os.fsdecode(address)}"
-    return f"{scheme}://{_shown(address)}"
-
-
-def _shown(address: Any) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host or '*'}:{port}"
+    return f"{scheme}://{shown(address)}"

@@ -8,7 +8,7 @@ import dataclasses
 import os
 from typing import Any
 
-from ..config import Config
+from ..config import Config, refuse_old_variables
 from ..exceptions import ConfigError
 from ..wsgi.server import DEFAULT_THREADS
 
@@ -128,6 +128,7 @@ def config_of(cfg: Any) -> Config:
 
 
 def _from_environment(known: set[str]) -> dict[str, Any]:
+    refuse_old_variables()
     told: dict[str, Any] = {}
     for field in dataclasses.fields(Config):
         variable = f"HANGUP_{field.name.upper()}"

@@ -25,9 +25,10 @@ from typing import Any
 from .._connection.connection import Connection
 from .._connection.state import State
 from .._connection.streams import ClientSocket
-from .._engine.engine import Server, shown, tune_listener
+from .._engine.engine import Server, tune_listener
 from .._engine.steps import Steps
 from .._logging.access_log import log_access
+from .._system.binding import shown
 from .._system.fork import ForkWatch, PrivateSocket
 from .._system.tls import ContextOf, say_goodbye
 from ..config import Config

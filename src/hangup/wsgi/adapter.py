@@ -20,14 +20,14 @@ from .._http1.request import CHUNKED, Request
 from .._http1.response_head import AnswerHead
 from .._system.tls import ContextOf
 from .._version import __version__
-from ..exceptions import ClientDisconnected, WSGIError
+from ..exceptions import ClientDisconnected
 from .environ import ERRORS, environ_of
 from .file_wrapper import FileWrapper
 from .input import gather_input, open_input
 from .response import Answer
 from .tls_environ import tls_environ
 
-__all__ = ["FileWrapper", "WSGIDoor", "WSGIError"]
+__all__ = ["WSGIDoor"]
 
 _log = logging.getLogger("hangup")
 

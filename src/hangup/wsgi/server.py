@@ -47,8 +47,6 @@ def _config_of(config: Config | None, settings: dict[str, Any]) -> Config:
     """The limits: ``config``'s, and what was set besides.  Raises :exc:`TypeError` for what is none."""
     if "threads" in settings:
         settings["max_threads"] = settings.pop("threads")
-    if "unix" in settings:
-        raise TypeError("unix is now called uds")
     if config is not None:
         settings = {
             field.name: getattr(config, field.name) for field in dataclasses.fields(config)
@@ -260,8 +258,6 @@ def serve(
     After the first signal nothing is accepted any more, and requests in progress are finished.  A
     second one ends the process at once.  With a ``certfile``, SIGHUP has it read again.
     """
-    if "grace" in options:
-        raise TypeError("grace is now called graceful_timeout")
     server = WSGIServer(app, host, port, **options)
     signals = _Signals(server)
     if threading.current_thread() is threading.main_thread():
