@@ -258,7 +258,8 @@ def test_no_body_goes_out_behind_head_204_and_304(
     got = sent(handling(act), GET.replace(b"GET", method))
     first, end, second = got.partition(b"\r\n\r\n")
     assert end
-    assert (f"{field[0]}: {field[1]}".encode() in first) == (status != 204)
+    says_so = status == 200 or method == b"HEAD" or (status == 304 and field[0] == "Content-Length")
+    assert (f"{field[0]}: {field[1]}".encode() in first) == says_so
     assert b"Connection" not in first
     assert second.startswith(b"HTTP/1.1 200 ")
     assert second.endswith(b"\r\n\r\n/next")
@@ -324,6 +325,38 @@ def test_chunks_that_are_none_break_an_answer_to_http_1_0_off(
     assert sent(serving, GET_1_0).endswith(b"\r\n\r\na")
     assert serving.record().outcome is Outcome.FAILED
     assert "chunks of a handler's answer are malformed" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "says_so"),
+    [
+        (b"GET / HTTP/1.1", 304, False),  # http.client, for one, would wait for the chunks
+        (b"GET / HTTP/1.1", 204, False),
+        (b"HEAD / HTTP/1.1", 200, True),
+        (b"HEAD / HTTP/1.0", 200, False),
+    ],
+)
+def test_chunks_are_announced_to_whom_they_may_be_where_there_is_no_body(
+    handling: Any, request_line: bytes, status: int, says_so: bool
+) -> None:
+    def act(handler: Any) -> None:
+        handler.send_response(status)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(CHUNKED)
+
+    got = sent(handling(act), request_line + b"\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert got.endswith(b"\r\n\r\n")
+    assert (b"Transfer-Encoding" in got) == says_so
+
+
+def test_an_error_for_connect_is_as_long_as_it_says(handling: Any) -> None:
+    def act(handler: Any) -> None:
+        head(handler, ("Content-Length", "2"), status=403)
+        handler.wfile.write(b"noHTTP/1.1 200 OK")
+
+    got = sent(handling(act), b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+    assert got.endswith(b"\r\nConnection: close\r\n\r\nno")
 
 
 # -- names, values, statuses

@@ -15,24 +15,20 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._disconnect.peer import ClientState, Peer
-from .._http1.parser import Wire
-from ..config import Config
+from .._http1.chunked import Chunks
+from .._http1.framing import NO_BODY
 from ..exceptions import ClientDisconnected, RequestRejected
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
-__all__ = ["ANY_LENGTH", "NO_BODY", "AnswerStream", "ClientSocket", "RequestStream"]
+__all__ = ["ANY_LENGTH", "AnswerStream", "ClientSocket", "RequestStream"]
 
 _log = logging.getLogger("hangup")
 
-#: What an answer's body may have, in ``AnswerStream.room``: as many bytes as come, or none at all.
+#: In ``AnswerStream.room``: a response's body may have as many bytes as come.
 ANY_LENGTH = 1 << 62
-NO_BODY = -1
-# A handler's chunks are read as a request's are.
-_ANY_BODY = Config(max_request_body_size=sys.maxsize)
-_CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def _nothing() -> bytes:
@@ -238,7 +234,7 @@ class AnswerStream(io.BufferedIOBase):
         #: How many bytes the answer's body may still have.
         self.room = ANY_LENGTH
         # A body in chunks for a client that knows none: its chunks, as they come.
-        self._chunks: Wire | None = None
+        self._chunks: Chunks | None = None
 
     def writable(self) -> bool:
         return True
@@ -272,18 +268,18 @@ class AnswerStream(io.BufferedIOBase):
 
     def undo_chunks(self) -> None:
         """What is written from now on is chunked: send the body that is in the chunks."""
-        self._chunks = Wire(_ANY_BODY)
-        self._chunks.receive(_CHUNKED_HEAD)
-        self._chunks.next_request()
+        self._chunks = Chunks(sys.maxsize)
         self.room = NO_BODY  # So that write() comes here.
 
     @staticmethod
-    def _undone(chunks: Wire, data: bytes) -> bytes:
-        chunks.receive(data)
+    def _undone(chunks: Chunks, data: bytes) -> bytes:
         try:
-            return chunks.read_body()
+            chunks.feed(data)
         except RequestRejected as error:
             raise ValueError("the chunks of a handler's answer are malformed") from error
+        body = b"".join(chunks.data)
+        chunks.data.clear()
+        return body
 
     def writelines(self, lines: "Iterable[ReadableBuffer]", /) -> None:
         for line in lines:

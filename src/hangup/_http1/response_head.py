@@ -4,6 +4,7 @@ import re
 
 from .cache import Remembered
 from .field_names import field_names
+from .framing import BODILESS
 
 __all__ = ["AnswerHead", "field_line"]
 
@@ -61,7 +62,7 @@ class AnswerHead:
         #: What it was made of; the list is not the application's, which may change its own.
         self.given = status, list(fields)
         #: RFC 9110 §6.4.1: these have no body, whatever the application sends.
-        self.bodiless = self.status == 204 or self.status == 304
+        self.bodiless = self.status in BODILESS
         self.length: int | None = None
         self.closes = self.dated = self.upgrades = False
         lines = [line]
@@ -95,7 +96,7 @@ class AnswerHead:
                     raise ValueError("two Content-Lengths that differ")
                 return False
             self.length = int(value)
-            return self.status != 204  # RFC 9110 §8.6
+            return True
         if name == "connection":
             # It may ask that no request follows. All else about connections is the server's.
             self.closes = "close" in [token.strip(" \t") for token in value.lower().split(",")]

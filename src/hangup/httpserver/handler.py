@@ -16,6 +16,7 @@ from .._connection.streams import ANY_LENGTH, AnswerStream, ClientSocket, Reques
 from .._disconnect.client import Client
 from .._disconnect.peer import ClientState
 from .._http1.escape import escaped
+from .._http1.framing import CHUNKED
 from ..exceptions import ClientDisconnected
 from ..records import Outcome
 from .handling import (
@@ -27,7 +28,7 @@ from .handling import (
     write_message,
 )
 from .lazy import LazyFields, LazyLine, LazyStream
-from .responding import CHUNKED, Responding
+from .responding import Responding
 
 if TYPE_CHECKING:
     from .._connection.connection import Connection

@@ -8,9 +8,10 @@ import http.server
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._connection.streams import ANY_LENGTH, NO_BODY, AnswerStream
+from .._connection.streams import ANY_LENGTH, AnswerStream
 from .._http1.error_response import http_date
 from .._http1.field_names import field_names
+from .._http1.framing import CHUNKED, NO_BODY, TUNNEL, UNTIL_CLOSE, Framing, frame_response
 from .handler_heads import (
     announced_length,
     as_latin1,
@@ -24,13 +25,8 @@ if TYPE_CHECKING:
     from .._connection.connection import Connection
     from .._connection.exchange import Exchange
 
-__all__ = ["CHUNKED", "Responding"]
+__all__ = ["Responding"]
 
-#: A response's length, where it is not a number of bytes.
-CHUNKED = -1
-# What ends with its head, whatever it says; by method, or by status.
-_ODD_METHODS = frozenset(("HEAD", "CONNECT"))
-_BODILESS = frozenset((204, 304))
 # The error page in the colours that its reader's browser prefers, as from Python 3.14 on.
 _HEAD = "    </head>"
 _STYLE = """\
@@ -170,33 +166,40 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
         """Settle how much body there may be, and whether a request follows; say so."""
         if self._length_line is not None and self._length_line not in self._headers_buffer:
             self._recount()
-        length = self._length
-        if exchange.status in _BODILESS or self.command in _ODD_METHODS:
-            if self.command == "CONNECT":
-                self.close_connection = True  # What follows is meant for a tunnel, or may be.
-                if exchange.status < 300:
-                    return
-            else:
-                self._send_no_body(exchange.status)
-        elif length is None:
-            self.close_connection = True
-        elif length == CHUNKED:
-            if self.request_version == "HTTP/1.0":
-                self._send_no_chunks()
-        elif type(self.wfile) is AnswerStream:
-            self.wfile.room = length
-        if (
-            not connection.keep_open
+        persists = not (
+            self.close_connection
+            or not connection.keep_open
             or (connection.watch.draining and connection.arrival.is_last())
             or (not connection.input.wire.body_ended and connection.arrival.leaves_body(exchange))
-        ):
-            self.close_connection = True
+        )
+        framing = frame_response(
+            self.command, self.request_version, exchange.status, self._length, persists=persists
+        )
+        self.close_connection = not framing.persists
+        if framing.body == TUNNEL:
+            return  # Its handler speaks for itself.
+        self._limit_body(framing)
         self._closes = self.close_connection
         if self.close_connection:
             if self._said != "close":
-                self._headers_buffer.append(b"Connection: close\r\n")
-        elif self._said or self.request_version == "HTTP/1.0":
-            self._headers_buffer.append(b"Connection: keep-alive\r\n")
+                self._headers_buffer.append(framing.connection_line)
+        elif self._said or framing.connection_line:
+            self._headers_buffer.append(framing.connection_line or b"Connection: keep-alive\r\n")
+
+    def _limit_body(self, framing: Framing) -> None:
+        """Whatever the handler writes: its client would take more for the next response."""
+        stream = self.wfile if type(self.wfile) is AnswerStream else None
+        if self._length == CHUNKED and framing.body == UNTIL_CLOSE:
+            if stream is not None:  # else the handler's chunks go out as they are
+                self._leave_out(framing.dropped)
+                stream.undo_chunks()
+        elif framing.body == NO_BODY:
+            self._leave_out(framing.dropped)
+            self._length = 0
+            if stream is not None:
+                stream.room = NO_BODY
+        elif framing.body >= 0 and stream is not None:
+            stream.room = framing.body
 
     def _recount(self) -> None:
         """A program has changed the head's lines: find the length that they say now."""
@@ -216,24 +219,11 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
                 self.wfile.room = ANY_LENGTH if self._length is None else self._length
         super().flush_headers()
 
-    def _send_no_body(self, status: int) -> None:
-        """Whatever the handler writes: its client would take that for the next answer."""
-        if status == 204 and self._length is not None:  # RFC 9110 §8.6, RFC 9112 §6.1
-            self._leave_out(b"content-length:", b"transfer-encoding:")
-        self._length = 0
-        if type(self.wfile) is AnswerStream:
-            self.wfile.room = NO_BODY
-
-    def _send_no_chunks(self) -> None:
-        """To HTTP/1.0, which knows none (RFC 9112 §6.1)."""
-        self.close_connection = True
-        if type(self.wfile) is AnswerStream:
-            self._leave_out(b"transfer-encoding:")
-            self.wfile.undo_chunks()
-
-    def _leave_out(self, *names: bytes) -> None:
-        buffer = self._headers_buffer
-        buffer[:] = [line for line in buffer if not line.lower().startswith(names)]
+    def _leave_out(self, names: tuple[str, ...]) -> None:
+        if names:
+            starts = tuple([f"{name}:".encode() for name in names])
+            buffer = self._headers_buffer
+            buffer[:] = [line for line in buffer if not line.lower().startswith(starts)]
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """The time, or now, as HTTP writes it (RFC 9110 §5.6.7)."""

@@ -19,6 +19,7 @@ from .._connection.exchange import Exchange
 from .._connection.output import JOIN_SIZE
 from .._connection.sendfile import extent_of
 from .._disconnect.peer import ClientState
+from .._http1.framing import CHUNKED, NO_BODY, TUNNEL, UNTIL_CLOSE, frame_response
 from .._http1.request import Request
 from .._http1.response_head import AnswerHead
 from ..exceptions import ClientDisconnected, WSGIError
@@ -32,11 +33,11 @@ _log = logging.getLogger("hangup")
 _OPEN = ClientState.OPEN
 _GONE = ClientState.GONE
 _LAST_CHUNK = b"0\r\n\r\n"
-# An answer's framing, where it is not a number of bytes.
-_UNSENT, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = -1, -2, -3, -4
+# An answer's framing before its head is out.
+_UNSENT = -1
 
-# What a head has of it: not in a 2xx to CONNECT (RFC 9110 §9.3.6).
-_LENGTH_LINE = re.compile(rb"(?i)(?<=\r\n)content-length:[^\r]*\r\n")
+# What a head has of it: an application says nothing of the coding.
+_FRAMING_LINES = re.compile(rb"(?i)(?<=\r\n)content-length:[^\r]*\r\n")
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -60,7 +61,7 @@ class Answer:
     """One answer, as an application gives it.
 
     ``_framing`` is how the client knows the body's end: :data:`_UNSENT` until the head is out, then the
-    number of bytes that are still to come, or one of the other three below.
+    number of bytes that are still to come, or what :mod:`~hangup._http1.framing` has in place of one.
     """
 
     __slots__ = (
@@ -96,7 +97,7 @@ class Answer:
         """Whether the kernel has taken all of it, as far as its head says how much that is."""
         connection = self._connection
         return (
-            self._framing in (0, _NO_BODY)
+            self._framing in (0, NO_BODY)
             and not self._exchange.cut_short
             and not connection.output.left_over
         )
@@ -108,7 +109,7 @@ class Answer:
         Where the connection's end is the body's, an application that was told of a disconnect may have
         stopped for that.
         """
-        return self._framing != _UNTIL_CLOSE or not self._exchange.may_have_stopped
+        return self._framing != UNTIL_CLOSE or not self._exchange.may_have_stopped
 
     # -- what the application calls
 
@@ -152,11 +153,11 @@ class Answer:
         framing = self._framing
         if framing == _UNSENT:
             self._begin(data, None)
-        elif framing == _CHUNKED:
+        elif framing == CHUNKED:
             self._send_chunk(data)
-        elif framing == _UNTIL_CLOSE:
+        elif framing == UNTIL_CLOSE:
             self._connection.output.send_block(data)
-        elif framing != _NO_BODY:
+        elif framing != NO_BODY:
             self._send_counted(data, framing)
 
     # -- the head
@@ -167,59 +168,45 @@ class Answer:
         if head is None:
             raise WSGIError("the application sends a body, and has not called start_response")
         connection, request = self._connection, self._request
-        modern = request.protocol == "HTTP/1.1"
-        length = total if head.length is None else head.length
-        parts = [head.prefix]
-        if request.method == "CONNECT" and head.status < 300:
-            framing = _NO_BODY
-            parts[0] = _LENGTH_LINE.sub(b"", head.prefix)
-        elif head.bodiless:
-            framing = _NO_BODY
-        elif request.method == "HEAD":
-            framing = _NO_BODY
-            if total and head.length is None:  # An empty body says nothing of what GET would have.
-                parts.append(b"Content-Length: %d\r\n" % total)
-        elif length is not None:
-            framing = length
-            if head.length is None:
-                parts.append(b"Content-Length: %d\r\n" % length)
-        elif modern:
-            framing = _CHUNKED
-            parts.append(b"Transfer-Encoding: chunked\r\n")
-        else:
-            framing = _UNTIL_CLOSE  # RFC 9112 §6.3
-        self.keep_open = (
-            request.keep_alive
-            and request.method != "CONNECT"  # What follows may be meant for a tunnel.
-            and not head.closes
-            and framing != _UNTIL_CLOSE
-            and connection.keep_open
-            and not (connection.watch.draining and connection.arrival.is_last())
-            and not (request.length and connection.arrival.leaves_body(self._exchange))
+        framing = frame_response(
+            request.method,
+            request.protocol,
+            head.status,
+            head.length,
+            known_length=total,
+            may_chunk=True,
+            persists=(
+                request.keep_alive
+                and not head.closes
+                and connection.keep_open
+                and not (connection.watch.draining and connection.arrival.is_last())
+                and not (request.length and connection.arrival.leaves_body(self._exchange))
+            ),
         )
-        if not self.keep_open:
-            parts.append(b"Connection: close\r\n")
-        elif not modern:
-            parts.append(b"Connection: keep-alive\r\n")
-        parts.append(b"\r\n" if head.dated else self._shared.date_line())
-        raw = b"".join(parts)
+        self.keep_open = framing.persists
+        prefix = head.prefix
+        if framing.dropped:
+            prefix = _FRAMING_LINES.sub(b"", prefix)
+        end = b"\r\n" if head.dated else self._shared.date_line()
+        raw = b"".join((prefix, framing.body_line, framing.connection_line, end))
         self._exchange.status = head.status
         self._exchange.response_fields = head.fields
         self._exchange.head_out += len(raw)
-        self._framing = framing
+        # What an application sends into a tunnel, it can't mean.
+        self._framing = NO_BODY if framing.body == TUNNEL else framing.body
         self._send_first(raw, data)
 
     def _send_first(self, head: bytes, data: bytes) -> None:
         """Head and first block leave together, unless copying them would cost more than a call."""
         connection, framing = self._connection, self._framing
-        if framing == _NO_BODY or not data:
+        if framing == NO_BODY or not data:
             connection.output.send(head)
-        elif framing == _CHUNKED:
+        elif framing == CHUNKED:
             self._send_chunk(data, head)
         elif len(data) > JOIN_SIZE:
             connection.output.send(head)
             self.write(data)
-        elif framing == _UNTIL_CLOSE:
+        elif framing == UNTIL_CLOSE:
             connection.output.send(head + data)
         elif len(data) <= framing:
             self._framing = framing - len(data)
@@ -272,7 +259,7 @@ class Answer:
             and self._connection.keep_open
             and not self._connection.watch.draining
         ):
-            # What all of _begin comes to in that case.
+            # What all of _begin comes to in that case; tests/test_framing.py holds that.
             raw = head.prefix + self._shared.date_line()
             exchange = self._exchange
             exchange.status = head.status
@@ -326,7 +313,7 @@ class Answer:
                 self._begin(block, len(block) if lone else total)
             else:
                 self.write(block)
-            if self._framing == _NO_BODY:
+            if self._framing == NO_BODY:
                 return
 
     def _has_left(self, *, empty: bool) -> bool:
@@ -344,7 +331,7 @@ class Answer:
         if peer.disconnected_at is None or not empty or self._probed:
             return False
         self._probed = True
-        if self._framing == _CHUNKED:
+        if self._framing == CHUNKED:
             self._exchange.head_out += 1
             self._connection.output.send(b"0")
         elif self._framing == _UNSENT and self._request.protocol == "HTTP/1.1":
@@ -360,7 +347,7 @@ class Answer:
             self._send_blocks((file.read(count),), count)
             return
         self._begin(b"", count)
-        if self._framing != _NO_BODY:
+        if self._framing != NO_BODY:
             self._framing -= self._connection.output.send_file(file, offset, count)
 
     def _finish(self) -> None:
@@ -372,7 +359,7 @@ class Answer:
             if head.length and not head.bodiless and self._request.method != "HEAD":
                 raise WSGIError(f"there is no body, and a Content-Length of {head.length}")
             self._begin(b"", 0)
-        elif self._framing == _CHUNKED:
+        elif self._framing == CHUNKED:
             self._exchange.head_out += len(_LAST_CHUNK)
             self._connection.output.send(_LAST_CHUNK)
         elif self._framing > 0:
