@@ -333,14 +333,14 @@ class Serving(Recording):
 
     def the_connection(self) -> Any:
         """The only connection, once it is watched: one that is quickly done with never is."""
-        entries = self.engine.watch._entries
+        entries = self.engine.loop._entries
         return until(
             lambda: next((e for e in list(entries.values()) if hasattr(e, "peer")), None), "watched"
         )
 
     def connections(self) -> int:
-        watch = self.engine.watch
-        return len(watch._entries) - 1 - len(watch.listeners)
+        loop = self.engine.loop
+        return len(loop._entries) - 1 - len(loop.listeners)
 
     def stop(self) -> None:
         self.server.shutdown()

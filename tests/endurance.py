@@ -86,7 +86,8 @@ for server in http_servers:
     threading.Thread(target=server.serve_forever).start()
 for server in wsgi_servers:
     server.start()
-# All of its threads are there: this one, two that serve for ever, and each engine's leaders and pacer.
+# All of its threads are there: this one, two that serve for ever, and each engine's leaders and
+# watchdog.
 def engines():
     return [server._engine for server in http_servers] + [server.engine for server in wsgi_servers]
 

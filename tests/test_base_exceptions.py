@@ -203,14 +203,14 @@ def test_in_verify_request_of_a_server_that_is_asked_for_each_request(error: Any
 def test_in_a_sink(serve_app: Any, caplog: pytest.LogCaptureFixture, error: Any, threads: int) -> None:
     app = Raising(error, "")
     serving = serve_app(app, config=Config(max_threads=threads))
-    watch = serving.server.engine.watch
+    loop = serving.server.engine.loop
     raising = [1]
 
     def sink(_record: Any) -> None:
         if raising:
             raise error
 
-    watch.sinks.sinks = (sink, serving._note)
+    loop.sinks.sinks = (sink, serving._note)
     with serving.connect() as peer:
         for _ in range(4):
             # A sink is no part of the response, nor of the connection.

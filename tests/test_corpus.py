@@ -1,4 +1,4 @@
-"""Requests written from the RFCs, each with its verdict, through both front doors.
+"""Requests written from the RFCs, each with its verdict, through both front ends.
 
 A case is a file: the rule, what must come back, an empty line, and the bytes, with Python's escapes;
 ``{a*70000}`` is a run of bytes.  An end of line in the file is none in the request.
@@ -13,7 +13,7 @@ import pytest
 
 import hangup
 from conftest import Peer, answer
-from hangup._http1.parser import Wire
+from hangup._http1.parser import RequestParser
 
 CORPUS = Path(__file__).parent / "corpus"
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|(.))")
@@ -128,22 +128,22 @@ def test_what_is_well_formed_is_understood(connect: Any, send: Any, case: Case) 
             assert peer.get("/next", "Connection: close").response()[1] == b"GET /next 0"
 
 
-def events(wire: Wire, pieces: list[bytes]) -> list[Any]:
+def events(parser: RequestParser, pieces: list[bytes]) -> list[Any]:
     """What a wire says of bytes that come in these pieces."""
     found: list[Any] = []
     body = b""
     try:
         for piece in pieces:
-            wire.receive(piece)
+            parser.receive(piece)
             while True:
-                while data := wire.read_body():
+                while data := parser.read_body():
                     body += data
-                if found and not wire.body_ended:
+                if found and not parser.body_ended:
                     break
                 if body:
                     found.append(body)
                     body = b""
-                if (request := wire.next_request()) is None:
+                if (request := parser.next_request()) is None:
                     break
                 found.append((request.method, request.target, request.protocol, request.items))
     except hangup.RequestRejected as refusal:
@@ -154,7 +154,9 @@ def events(wire: Wire, pieces: list[bytes]) -> list[Any]:
 @pytest.mark.parametrize("case", MALFORMED + WELL_FORMED)
 def test_a_split_changes_no_event(case: Case) -> None:
     data = case.data
-    whole = events(Wire(hangup.Config()), [data])
-    assert events(Wire(hangup.Config()), [data[at : at + 1] for at in range(len(data))]) == whole
+    whole = events(RequestParser(hangup.Config()), [data])
+    assert (
+        events(RequestParser(hangup.Config()), [data[at : at + 1] for at in range(len(data))]) == whole
+    )
     for at in range(1, min(len(data), 400)):
-        assert events(Wire(hangup.Config()), [data[:at], data[at:]]) == whole
+        assert events(RequestParser(hangup.Config()), [data[:at], data[at:]]) == whole

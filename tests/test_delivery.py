@@ -142,7 +142,7 @@ def reset(peer: Peer, connection: Any, *, noted: bool) -> None:
     peer.rst()
     until(lambda: is_reset(connection), "the reset has come")
     if noted:
-        connection.watch.register(connection)
+        connection.loop.register(connection)
         until(lambda: connection.peer.state is ClientState.GONE, "the event loop has noted it")
 
 
@@ -201,7 +201,7 @@ def test_what_is_sent_behind_a_fin_to_nobody_is_no_part_of_a_499(
 
     def leave(connection: Any) -> None:
         peer.fin()
-        connection.watch.register(connection)
+        connection.loop.register(connection)
         until(lambda: connection.peer.state is not ClientState.OPEN, "the event loop has noted it")
 
     peer = serving.connect()
@@ -221,7 +221,7 @@ def test_who_sent_fin_reads_its_whole_response_and_resets_did_not_leave(
 
     def read_and_reset(connection: Any) -> None:
         peer.half_close()
-        connection.watch.register(connection)
+        connection.loop.register(connection)
         until(lambda: connection.peer.state is ClientState.EOF, "the event loop has noted it")
         data = b""
         while not ends(data):
@@ -316,7 +316,7 @@ def test_the_record_of_who_closed_waits_for_no_deadline(
     def close(connection: Any) -> None:
         assert peer.read_until(b"END")
         peer.fin()
-        connection.watch.register(connection)
+        connection.loop.register(connection)
         until(lambda: connection.peer.state is ClientState.EOF, "the event loop has seen the FIN")
 
     handler = handler_of(hangup.BaseHTTPRequestHandler, length=False)
@@ -374,12 +374,12 @@ def test_a_half_closed_client_is_no_499_in_a_log_of_ones_own(serve: Any, base: A
     serving = serve(Handler)
     engine = serving.engine
     gate = threading.Event()
-    (listener,) = engine.watch.listeners._all
+    (listener,) = engine.loop.listeners._all
     accept = listener._accept
 
-    def slowly(watch: Any) -> Any:
+    def slowly(loop: Any) -> Any:
         gate.wait(PATIENCE)  # Its request and its FIN are there together.
-        return accept(watch)
+        return accept(loop)
 
     listener._accept = slowly
     with serving.connect() as peer:

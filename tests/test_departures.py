@@ -187,12 +187,12 @@ def test_a_client_that_left_before_its_answer_began_is_logged_once_with_499(
 def is_told(serving: Serving) -> bool:
     return any(
         getattr(entry, "peer", None) is not None and entry.peer.disconnected_at is not None
-        for entry in list(serving.engine.watch._entries.values())
+        for entry in list(serving.engine.loop._entries.values())
     )
 
 
 def in_phase(serving: Serving, phase: Phase) -> bool:
-    exchanges = [getattr(e, "exchange", None) for e in list(serving.engine.watch._entries.values())]
+    exchanges = [getattr(e, "exchange", None) for e in list(serving.engine.loop._entries.values())]
     return any(exchange is not None and exchange.phase is phase for exchange in exchanges)
 
 
@@ -339,7 +339,7 @@ def test_a_client_that_leaves_after_100_continue_has_not_been_answered(serve: An
 def test_a_request_that_came_with_fin_while_the_last_one_ended_is_answered(
     serve: Any, base: Any
 ) -> None:
-    """The watch has seen both by then; the thread that ends the first must look for the second."""
+    """The event loop has seen both by then; the thread that ends the first must look for the second."""
     answered, go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     class Handler(base):
@@ -358,7 +358,7 @@ def test_a_request_that_came_with_fin_while_the_last_one_ended_is_answered(
         assert answered.acquire(timeout=PATIENCE)
         connection = serving.the_connection()
         peer.get("/second").half_close()
-        blind = type(serving.engine.watch.poller).__name__ == "PollPoller"  # to FIN behind bytes
+        blind = type(serving.engine.loop.poller).__name__ == "PollPoller"  # to FIN behind bytes
         until(lambda: connection.pending if blind else connection.peer.state.name == "EOF", "it is seen")
         go_on.release()
         assert peer.response()[1] == b"/second"

@@ -174,8 +174,8 @@ def test_unmodified_handlers_on_our_server(serve: Any, name: str) -> None:
             peer.get("/3", "Connection: close")
             assert peer.response()[1] == b"/3"
         assert peer.read_to_end() == b""
-    watch = serving.engine.watch
-    until(lambda: watch.gone == watch.opened, "all connections have closed")
+    loop = serving.engine.loop
+    until(lambda: loop.gone == loop.opened, "all connections have closed")
     count = 4 if name == "django" else 1
     assert [(r.target, r.status) for r in serving.records] == [(f"/{n}", 200) for n in range(count)]
     assert {record.outcome for record in serving.records} == {hangup.Outcome.COMPLETED}

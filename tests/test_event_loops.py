@@ -57,8 +57,8 @@ def stage() -> Stage:
     return Stage()
 
 
-def watches(serving: ServingApp) -> Any:
-    return serving.server.engine.watches
+def loops(serving: ServingApp) -> Any:
+    return serving.server.engine.loops
 
 
 def connected(serving: ServingApp, number: int) -> list[Peer]:
@@ -78,14 +78,14 @@ def closed(peers: list[Peer]) -> None:
 def test_connections_are_shared_out(serve_app: Any, stage: Stage) -> None:
     serving = serve_app(stage.app)
     peers = connected(serving, 20)
-    held = [watch.opened - watch.gone for watch in watches(serving)]
+    held = [loop.opened - loop.gone for loop in loops(serving)]
     assert sum(held) == 20
     assert max(held) - min(held) <= 2
     # Each answers those that it has, and others' quickly done with are gone.
     for peer in peers:
         assert peer.get("/").response()[1] == b"ok"
     closed(peers)
-    until(lambda: all(watch.opened == watch.gone for watch in watches(serving)), "all are gone")
+    until(lambda: all(loop.opened == loop.gone for loop in loops(serving)), "all are gone")
 
 
 def test_connections_that_come_while_others_wait_for_their_handlers_are_shared_out(
@@ -107,7 +107,7 @@ def test_all_loops_together_run_as_many_handlers_as_are_permitted(
     serve_app: Any, stage: Stage, most: int
 ) -> None:
     serving = serve_app(stage.app, config=Config(max_threads=most))
-    assert len(watches(serving)) == min(LOOPS, most)
+    assert len(loops(serving)) == min(LOOPS, most)
     peers = [serving.connect().get(f"/slow/{number}") for number in range(3 * most)]
     for _ in range(most):
         assert stage.entered.acquire(timeout=PATIENCE)
@@ -163,11 +163,11 @@ def test_a_departure_is_noticed_by_each_of_them(serve_app: Any, stage: Stage, ma
 
 def test_the_limit_of_connections_is_all_loops_together(serve_app: Any, stage: Stage) -> None:
     serving = serve_app(stage.app, config=Config(max_connections=4 * LOOPS))
-    assert [watch.most for watch in watches(serving)] == [4] * LOOPS
+    assert [loop.most for loop in loops(serving)] == [4] * LOOPS
     peers = connected(serving, 4 * LOOPS)
     # There is no room, and the longest idle make some.
     more = connected(serving, LOOPS)
-    assert sum(watch.opened - watch.gone for watch in watches(serving)) <= 4 * LOOPS
+    assert sum(loop.opened - loop.gone for loop in loops(serving)) <= 4 * LOOPS
     closed([*peers, *more])
 
 
@@ -179,7 +179,7 @@ def test_requests_in_progress_end_and_nobody_accepts_any_more(serve_app: Any, st
         assert stage.entered.acquire(timeout=PATIENCE)
     ending = threading.Thread(target=serving.server.close, args=(PATIENCE,))
     ending.start()
-    until(lambda: all(watch.draining for watch in watches(serving)), "they drain")
+    until(lambda: all(loop.draining for loop in loops(serving)), "they drain")
     stage.go_on.release(len(peers))
     for peer in peers:
         assert peer.response()[1] == b"ok"
@@ -211,7 +211,7 @@ def test_a_server_of_handlers_may_serve_again_on_its_socket() -> None:
 def test_handlers_that_run_one_at_a_time_have_one_loop() -> None:
     with hangup.HTTPServer(("127.0.0.1", 0), hangup.BaseHTTPRequestHandler) as httpd:
         engine = httpd._new_engine(serial=True)
-        assert len(engine.watches) == 1
+        assert len(engine.loops) == 1
         engine.close(wait=False)
 
 
@@ -222,4 +222,11 @@ def test_there_is_one_for_each_core_where_python_has_no_interpreter_lock(
     monkeypatch.delenv("HANGUP_EVENT_LOOPS")
     monkeypatch.setattr(server, "HAS_LOCK", locked)
     monkeypatch.setattr(server.os, "process_cpu_count", lambda: cores, raising=False)
-    assert server._useful_watches(Config()) == expected
+    assert server._event_loop_count(Config()) == expected
+
+
+@pytest.mark.parametrize("said", ["many", "-1", "1.5", "²"])
+def test_what_is_no_number_of_event_loops_is_named(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("HANGUP_EVENT_LOOPS", said)
+    with pytest.raises(hangup.ConfigError, match=f"HANGUP_EVENT_LOOPS .* not '{said}'"):
+        server._event_loop_count(Config())

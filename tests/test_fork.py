@@ -285,7 +285,7 @@ def test_forks_outside_of_a_handler(start: Any, front: str, way: str) -> None:
         assert is_alive(living)
 
 
-@pytest.mark.parametrize("moment", ["not watch.draining", "watch.listeners"])
+@pytest.mark.parametrize("moment", ["not loop.draining", "loop.listeners"])
 @pytest.mark.parametrize("front", ["wsgi", "own"])
 def test_a_fork_while_the_server_drains(start: Any, front: str, moment: str) -> None:
     more = """
@@ -298,7 +298,7 @@ hangup.ThreadingHTTPServer.daemon_threads = False  # Requests in progress are wa
 """
     drains = f"""
 def drain():
-    watch = (server.engine if hasattr(server, "engine") else server._engine).watch
+    loop = (server.engine if hasattr(server, "engine") else server._engine).loop
     closing = threading.Thread(target=stop)
     closing.start()
     while {moment}: time.sleep(0.001)

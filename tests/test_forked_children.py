@@ -25,8 +25,8 @@ from hangup._disconnect import peer as _peer
 def OWN(client):
     engine = server.engine if hasattr(server, "engine") else server._engine
     with client.on_disconnect(print):
-        watch, workers, callbacks = engine.watch, engine.workers, engine._callbacks
-        locks = [watch.lock, workers._lock, callbacks._lock, client.lock]
+        loop, workers, callbacks = engine.loop, engine.workers, engine._callbacks
+        locks = [loop.lock, workers._lock, callbacks._lock, client.lock]
         locks += [_exchange._making, _peer._noting]
         holding, done = threading.Event(), threading.Event()
         def hold():

@@ -163,7 +163,7 @@ def test_what_else_an_application_reports_is_printed(serve_app: Any, capfd: Any)
 
 
 def watched(serving: Any) -> list[Any]:
-    entries = serving.server.engine.watch._entries
+    entries = serving.server.engine.loop._entries
     return [entry for entry in list(entries.values()) if hasattr(entry, "arrival")]
 
 
@@ -220,7 +220,7 @@ def test_a_stream_stops_when_its_client_leaves(serve_app: Any, app: Any, leave: 
 
 def until_working(serving: Any) -> None:
     """The view has asked for its client: from there on it is told."""
-    entries = serving.server.engine.watch._entries
+    entries = serving.server.engine.loop._entries
 
     def asked() -> bool:
         exchanges = [getattr(entry, "exchange", None) for entry in list(entries.values())]

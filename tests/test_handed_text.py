@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import hangup
 from conftest import Serving, ServingApp
 from hangup import RequestRejected
-from hangup._http1.error_response import plain_answer
+from hangup._http1.error_response import plain_response
 
 EVIL = (
     "x\r\nSet-Cookie: evil=1\r\nContent-Length: 0\r\n\r\n"
@@ -275,7 +275,7 @@ def test_a_refusals_status_may_be_of_an_enum() -> None:
 @given(TEXT, TEXT)
 @example(EVIL, f"Retry-After: {EVIL}")
 def test_a_plain_answer(reason: str, field: str) -> None:
-    head, body = plain_answer(400, reason, f"X-Given: {field}")
+    head, body = plain_response(400, reason, f"X-Given: {field}")
     assert_one_response(head + body, ("X-Given",))
 
 

@@ -74,8 +74,8 @@ def calling(server: Any, times: int = 1) -> Iterator[None]:
 
 
 def connections(server: Any) -> int:
-    watch = server._engine.watch
-    return int(watch.opened - watch.gone)
+    loop = server._engine.loop
+    return int(loop.opened - loop.gone)
 
 
 @pytest.mark.parametrize("kind", SERVERS)

@@ -186,19 +186,19 @@ def test_an_exception_is_answered_with_500_however_long_its_report_takes(serve: 
             raise ZeroDivisionError
 
     def handle_error(*_: Any) -> None:
-        pacer = serving.engine.watch.pacer
-        until(lambda: len(looks) > 5 or pacer.asleep, "the pacer has had time to send it")
+        watchdog = serving.engine.loop.watchdog
+        until(lambda: len(looks) > 5 or watchdog.asleep, "the watchdog has had time to send it")
 
     serving = serve(Handler)
     serving.server.handle_error = handle_error
-    pacer = serving.engine.watch.pacer
-    look = pacer._look
+    watchdog = serving.engine.loop.watchdog
+    look = watchdog._look
 
     def noted() -> float:
         looks.append(None)
         return float(look())
 
-    pacer._look = noted
+    watchdog._look = noted
     assert serving.get() == (500, b"500 Internal Server Error\n")
 
 
@@ -544,7 +544,7 @@ def test_a_departure_is_told_to_a_log_of_ones_own(serve: Any, base: Any) -> None
 
 
 def iter_clients(serving: Serving) -> Any:
-    return (e.peer for e in list(serving.engine.watch._entries.values()) if hasattr(e, "peer"))
+    return (e.peer for e in list(serving.engine.loop._entries.values()) if hasattr(e, "peer"))
 
 
 def test_one_access_line_for_each_request(

@@ -41,8 +41,8 @@ def test_a_kept_handler_says_what_it_was_asked(serve: Any, base: Any, server: An
         peer.send(b"POST /read?a=b HTTP/1.1\r\nHost: h\r\nX-A: b\r\nContent-Length: 2\r\n\r\nhi")
         peer.response()
         client_address = peer.sock.getsockname()
-    watch = serving.engine.watch
-    until(lambda: watch.gone == 1, "the connection has closed")
+    loop = serving.engine.loop
+    until(lambda: loop.gone == 1, "the connection has closed")
     (kept,) = cls.seen
     until(lambda: kept.rfile.closed, "its handler has ended")
     assert (kept.command, kept.path, kept.request_version) == ("POST", "/read?a=b", "HTTP/1.1")
@@ -111,7 +111,7 @@ def test_a_thread_that_waits_in_rfile_when_its_request_ends_reads_nothing_more(s
             self.rfile.read(10)
             threads.append(threading.Thread(target=read, args=(self.rfile,)))
             threads[0].start()
-            held_up, exchange = self._hangup.watch.held_up, self._hangup.exchange
+            held_up, exchange = self._hangup.loop.held_up, self._hangup.exchange
             connections.append(self._hangup)
             until(lambda: held_up and exchange.body_in == BODY // 2, "it waits for more of the body")
         else:
@@ -186,11 +186,11 @@ def test_one_thread_has_all_of_a_connection(serve: Any, base: Any, own: str, par
             peer.get("/")
         for peer in peers:
             peer.response()
-    watch = serving.engine.watch
-    until(lambda: len(watch.waiting) == 4, "a thread waits for each")
+    loop = serving.engine.loop
+    until(lambda: len(loop.waiting) == 4, "a thread waits for each")
     for peer in peers:
         peer.fin()
-    until(lambda: watch.gone == 4, "all connections have closed")
+    until(lambda: loop.gone == 4, "all connections have closed")
     assert [len(set(threads)) for threads in cls.threads.values()] == [1] * 4
     methods = len([name for name in OWN[own] if name != "thread_per_connection"])
     assert [len(threads) for threads in cls.threads.values()] == [3 + methods] * 4
@@ -208,7 +208,7 @@ def test_no_thread_waits_for_who_has_nothing_of_a_threads(serve: Any, base: Any,
     for _ in range(2):
         for peer in peers:
             peer.get("/").response()
-    assert not serving.engine.watch.waiting
+    assert not serving.engine.loop.waiting
     until(lambda: serving.handler_threads() <= 3, "few threads are there")
     for peer in peers:
         peer.fin()
@@ -281,13 +281,13 @@ def test_shutdown_ends_connections_whose_threads_wait(serve: Any, base: Any) -> 
     peers = [serving.connect() for _ in range(3)]
     for peer in peers:
         peer.get("/").response()
-    watch = serving.engine.watch
-    until(lambda: len(watch.waiting) == 3, "they wait")
+    loop = serving.engine.loop
+    until(lambda: len(loop.waiting) == 3, "they wait")
     serving.server.shutdown()
     for peer in peers:
         assert peer.read_to_end() == b""
         peer.fin()
-    until(lambda: watch.gone == 3, "all connections have closed")
+    until(lambda: loop.gone == 3, "all connections have closed")
     assert [len(set(threads)) for threads in cls.threads.values()] == [1] * 3
 
 
@@ -316,7 +316,7 @@ def test_an_exception_in_one_of_its_requests_ends_the_connection_in_its_thread(
         peer.get("/").response()
         assert peer.get("/raise").response()[0].status == 500
         assert peer.read_to_end() == b""
-    watch = serving.engine.watch
-    until(lambda: watch.gone == 1, "the connection has closed")
+    loop = serving.engine.loop
+    until(lambda: loop.gone == 1, "the connection has closed")
     (threads,) = cls.threads.values()
     assert (len(threads), len(set(threads))) == (4, 1)

@@ -31,8 +31,8 @@ def run(request: pytest.FixtureRequest, serve: Any) -> Any:
 
 def has_ended(serving: Serving) -> None:
     """Wait until all connections have closed, and so all handlers have ended."""
-    watch = serving.engine.watch
-    until(lambda: watch.opened and watch.gone == watch.opened, "all connections have closed")
+    loop = serving.engine.loop
+    until(lambda: loop.opened and loop.gone == loop.opened, "all connections have closed")
 
 
 def told(serving: Serving) -> list[tuple[str, int, Outcome, int]]:
@@ -106,7 +106,7 @@ def test_a_client_that_leaves_ends_the_loop_and_what_was_answered_stays_answered
         connection = serving.the_connection()
         if begun:
             peer.send(begun)
-            until(lambda: connection.input.wire.buffer == begun, "it has been received")
+            until(lambda: connection.input.parser.buffer == begun, "it has been received")
         getattr(peer, way)()
     has_ended(serving)
     assert cls.requests == ["GET /0"]
@@ -357,7 +357,7 @@ def test_handlers_without_a_loop_hold_no_thread_between_requests(serve: Any, bas
         peers = [serving.connect() for _ in range(5)]
         for peer in peers:
             peer.get("/").response()
-        assert not serving.engine.watch.waiting
+        assert not serving.engine.loop.waiting
         until(lambda: serving.handler_threads() <= 2, "one that leads, and one behind it")  # noqa: B023
         for peer in peers:
             peer.fin()

@@ -126,7 +126,7 @@ def test_trials_come_soon_at_first_and_seldom_when_they_fail(play: Play) -> None
             play.clocks.pass_(blocked=0.01)
         pauses.append(play.clocks.now.wall - began)
         assert play.handover.keeps_lead
-        play.handover.note_blocked()  # by the pacer
+        play.handover.note_blocked()  # by the watchdog
         assert not play.handover.keeps_lead
     assert pauses == sorted(pauses)
     assert pauses[0] < 0.2

@@ -87,7 +87,7 @@ def rules(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 @pytest.fixture(params=["handler", "wsgi"])
 def start(request: pytest.FixtureRequest, serve: Any, serve_app: Any) -> Any:
-    """Start a server with these limits, behind either front door."""
+    """Start a server with these limits, behind either front end."""
 
     def started(**settings: Any) -> Any:
         config = Config(**settings)

@@ -197,7 +197,7 @@ class Door(NamedTuple):
         return getattr(self.serving.server, "engine", None) or self.serving.engine
 
     def connections(self) -> list[Any]:
-        entries = self.engine.watch._entries
+        entries = self.engine.loop._entries
         return [entry for entry in list(entries.values()) if hasattr(entry, "peer")]
 
 
@@ -558,7 +558,7 @@ def test_a_body_that_is_cut_off_is_never_taken_for_whole(
     serving = serve_app(app, certfile=files.cert, keyfile=files.key, config=at_once)
     with Client(serving.server.address, files.cert).shake_hands() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
-        entries = serving.server.engine.watch._entries
+        entries = serving.server.engine.loop._entries
         until(
             lambda: any(
                 exchange.phase is Phase.BODY
@@ -642,7 +642,7 @@ def test_a_client_that_does_not_read_is_given_up(door: Any) -> None:
 
 
 def test_many_clients_that_come_and_go_never_wait_for_bytes_that_have_come(door: Any) -> None:
-    """The watch reads ahead while a handler works; what it has read must not be forgotten."""
+    """The event loop reads ahead while a handler works; what it has read must not be forgotten."""
     started = door(max_threads=4)
     failures: list[BaseException] = []
 

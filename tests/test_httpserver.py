@@ -114,7 +114,7 @@ def test_a_departure_from_http_server_is_noticed_while_its_handler_works(serve: 
     peer = serving.connect().get("/")
     assert entered.acquire(timeout=PATIENCE)
     peer.fin()
-    entries = serving.engine.watch._entries
+    entries = serving.engine.loop._entries
     until(
         lambda: any(getattr(e, "peer", None) and e.peer.disconnected_at for e in list(entries.values())),
         "noticed",

@@ -35,7 +35,7 @@ def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 @pytest.fixture(params=["handler", "wsgi"])
 def start(request: pytest.FixtureRequest, serve: Any, serve_app: Any) -> Any:
-    """Start a server that echoes, with a config, behind either front door."""
+    """Start a server that echoes, with a config, behind either front end."""
 
     def started(**settings: Any) -> Any:
         config = Config(**settings)
@@ -103,7 +103,7 @@ def test_at_the_limit_the_connection_that_was_idle_for_longest_makes_room(start:
 
 
 def connections(serving: Any) -> list[Any]:
-    entries = engine_of(serving).watch._entries
+    entries = engine_of(serving).loop._entries
     return [entry for entry in list(entries.values()) if hasattr(entry, "peer")]
 
 
@@ -124,10 +124,10 @@ def test_at_the_limit_accepting_pauses_until_a_connection_closes(
     for _ in held:
         assert inside.acquire(timeout=PATIENCE)
     late = serving.connect().get("/")
-    watch = serving.engine.watch
-    until(lambda: watch.paused, "accepting pauses")
+    loop = serving.engine.loop
+    until(lambda: loop.paused, "accepting pauses")
     assert len(connections(serving)) == 2
-    (listener,) = watch.paused
+    (listener,) = loop.paused
     # It must not spin: without a connection that closes, the listener is looked at again after a while.
     looks: list[int] = []
     accept = listener.accept
@@ -150,11 +150,11 @@ def test_a_connection_whose_client_has_just_sent_something_is_not_closed_for_roo
     serving = start(max_connections=2)
     peers = [served(serving) for _ in range(2)]
     until(lambda: all(c.state.name == "IDLE" for c in connections(serving)), "all are idle")
-    watch = engine_of(serving).watch
+    loop = engine_of(serving).loop
     for peer in peers:
         peer.send(b"G")
-    until(lambda: all(c.input.wire.buffer for c in connections(serving)), "a head begins to come")
-    assert not watch.make_room()
+    until(lambda: all(c.input.parser.buffer for c in connections(serving)), "a head begins to come")
+    assert not loop.make_room()
     for peer in peers:
         peer.send(b"ET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert peer.response()[1] == b"ok"
@@ -213,7 +213,7 @@ def test_without_a_descriptor_and_with_nobody_idle_accepting_pauses(
 
 def test_as_many_connections_may_be_open_as_descriptors_allow(serve: Any) -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    assert limit // 2 < serve(Echo).engine.watch.most < limit
+    assert limit // 2 < serve(Echo).engine.loop.most < limit
 
 
 # -- bodies that come slowly
@@ -304,7 +304,7 @@ def test_a_client_that_asks_first_is_told_to_send_its_body(start: Any) -> None:
 
 
 @pytest.mark.parametrize("fields", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
-@pytest.mark.parametrize("threads", [1, 8])  # the watch waits for it, or a thread
+@pytest.mark.parametrize("threads", [1, 8])  # the event loop waits for it, or a thread
 def test_a_body_that_trickles_is_cut_off(start: Any, fields: bytes, threads: int) -> None:
     """A byte comes in time, each time; but at that rate it would hold its thread for hours."""
     serving = start(max_threads=threads, body_timeout=0.4, min_data_rate=1000)

@@ -96,7 +96,7 @@ def open_kind(serve: Any, serve_app: Any, certificate: Certificates, directory: 
 
 
 def states(engine: Any) -> list[State]:
-    entries = list(engine.watch._entries.values())
+    entries = list(engine.loop._entries.values())
     return [entry.state for entry in entries if hasattr(entry, "peer")]
 
 
@@ -211,7 +211,7 @@ def test_a_slow_reader_is_waited_for_beyond_all_bounds_on_silence(open_kind: Any
     with connect() as peer:
         peer.get(target, "Connection: close")
         until_answered(engine)
-        (connection,) = [one for one in engine.watch._entries.values() if hasattr(one, "peer")]
+        (connection,) = [one for one in engine.loop._entries.values() if hasattr(one, "peer")]
         got = b""
         deadline = connection.deadline
         while len(got) < SIZE // 2:
@@ -228,7 +228,7 @@ def test_a_client_that_never_reads_is_given_up(open_kind: Any, kind: str) -> Non
     connect, target, engine = open_kind(kind, linger_timeout=0.05, write_timeout=0.3)
     with connect() as peer:
         peer.get(target, "Connection: close")
-        until(lambda: engine.watch.opened and not states(engine), "it is given up")
+        until(lambda: engine.loop.opened and not states(engine), "it is given up")
 
 
 # -- refused uploads

@@ -17,17 +17,17 @@ def test_all_that_have_connected_are_accepted_before_others_requests_are_served(
     # Its event loop without its threads: this one takes what it finds.
     engine = server._new_engine()
     engine.listen(server.socket)
-    watch = engine.watch
+    loop = engine.loop
     address = ("127.0.0.1", server.port)
     clients = [socket.create_connection(address, PATIENCE) for _ in range(2)]
     found = set()
     try:
         for client in clients:
             client.sendall(REQUEST)
-            connection = watch.next()
+            connection = loop.next()
             assert connection is not None
             found.add(connection)
-            watch.register(connection)
+            loop.register(connection)
         # Both have parts of another request there: so the event loop is not alone with the listener.
         for client in clients:
             client.sendall(REQUEST[:10])
@@ -36,8 +36,8 @@ def test_all_that_have_connected_are_accepted_before_others_requests_are_served(
             client.sendall(REQUEST)
             clients.append(client)
         for number in range(waiting):
-            found.add(watch.next())
-            assert watch.opened == 2 + waiting, f"at the {number}."
+            found.add(loop.next())
+            assert loop.opened == 2 + waiting, f"at the {number}."
         assert len(found) == 2 + waiting
     finally:
         for connection in found:

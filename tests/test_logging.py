@@ -664,7 +664,7 @@ def test_a_sink_that_fails_is_said_once_and_without_the_record(
             raise RuntimeError(record)
 
     serving = serve_app(ok)
-    serving.server.engine.watch.sinks.sinks = [broken, serving._note]
+    serving.server.engine.loop.sinks.sinks = [broken, serving._note]
     for count in range(5):
         serving.get("/?token=SECRET", *SECRETS)
         serving.wait_for_records(count + 1)

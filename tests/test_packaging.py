@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from conftest import COMPILED, is_compiled
 from hangup._cli import main as cli
-from hangup._http1 import parser as _wire
+from hangup._http1 import parser as _parser
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +48,7 @@ def test_no_compiled_class_is_derived_from_where_python_runs() -> None:
 
 
 def test_the_version_says_how_the_engine_was_built() -> None:
-    assert isinstance(_wire, ModuleType)
-    assert is_compiled(_wire) == COMPILED
+    assert isinstance(_parser, ModuleType)
+    assert is_compiled(_parser) == COMPILED
     shown = CliRunner().invoke(cli.main, ["--version"]).output
     assert ("compiled" in shown, "pure Python" in shown) == (COMPILED, not COMPILED)

@@ -78,7 +78,7 @@ def limits(**more: Any) -> Config:
 
 
 def held_up(serving: ServingApp) -> int:
-    return len(serving.server.engine.watch.held_up)
+    return len(serving.server.engine.loop.held_up)
 
 
 class Dripping:

@@ -101,12 +101,12 @@ def test_a_version_that_is_not_asked_for_is_no_header() -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_the_request_behind_it_is_read(name: str, step: int) -> None:
     told: list[ProxyHeader] = []
-    wire = ProxiedWire(Config(), Heads(Config()), "auto", told.append)
+    parser = ProxiedWire(Config(), Heads(Config()), "auto", told.append)
     found = []
     data = GOOD[name][0] + REQUEST + REQUEST
     for start in range(0, len(data), step):
-        wire.receive(data[start : start + step])
-        while wire.buffer and (request := wire.next_request()) is not None:
+        parser.receive(data[start : start + step])
+        while parser.buffer and (request := parser.next_request()) is not None:
             found.append(request.target)
     assert found == ["/", "/"]
     assert [header.protocol for header in told] == [GOOD[name][1][0]]
@@ -116,11 +116,11 @@ def test_a_connection_may_begin_without_one_and_then_has_none_later() -> None:
     """Whoever is behind a proxy could otherwise say by a second header whose connection it is."""
     told: list[ProxyHeader] = []
     for first in (REQUEST, GOOD["IPv4"][0] + REQUEST):
-        wire = ProxiedWire(Config(), Heads(Config()), "auto", told.append)
-        wire.receive(first + GOOD["unknown"][0] + REQUEST)
-        assert wire.next_request() is not None
+        parser = ProxiedWire(Config(), Heads(Config()), "auto", told.append)
+        parser.receive(first + GOOD["unknown"][0] + REQUEST)
+        assert parser.next_request() is not None
         with pytest.raises(RequestRejected):
-            wire.next_request()
+            parser.next_request()
     assert len(told) == 1
 
 

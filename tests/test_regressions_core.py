@@ -28,14 +28,14 @@ class Answers(hangup.BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
-def entries(watch: Any) -> list[Connection]:
-    return [entry for entry in list(watch._entries.values()) if isinstance(entry, Connection)]
+def entries(loop: Any) -> list[Connection]:
+    return [entry for entry in list(loop._entries.values()) if isinstance(entry, Connection)]
 
 
 @pure
 def test_room_is_made_while_other_threads_close_connections(serve: Any) -> None:
     serving = serve(Answers)
-    watch = serving.engine.watch
+    loop = serving.engine.loop
 
     class Neighbour(Arrival):
         """Another connection comes or goes while this one is looked at."""
@@ -44,24 +44,24 @@ def test_room_is_made_while_other_threads_close_connections(serve: Any) -> None:
 
         @property
         def is_quiet(self) -> bool:
-            if watch._entries.pop(-7, None) is None:
-                watch._entries[-7] = watch._entries[watch.poller.wake_fd]
+            if loop._entries.pop(-7, None) is None:
+                loop._entries[-7] = loop._entries[loop.poller.wake_fd]
             return True
 
     with contextlib.ExitStack() as opened:
         for _ in range(3):
             opened.enter_context(serving.connect()).get("/").response()
-        until(lambda: len(entries(watch)) == 3, "all are watched")
-        for connection in entries(watch):
+        until(lambda: len(entries(loop)) == 3, "all are watched")
+        for connection in entries(loop):
             connection.arrival.__class__ = Neighbour
         try:
-            assert watch.make_room()
+            assert loop.make_room()
         finally:
-            watch._entries.pop(-7, None)
+            loop._entries.pop(-7, None)
 
 
 def test_a_deadline_that_another_thread_sets_during_a_sweep_is_kept(serve: Any) -> None:
-    watch = serve(Answers).engine.watch
+    loop = serve(Answers).engine.loop
     kept = []
 
     class Timer:
@@ -72,7 +72,7 @@ def test_a_deadline_that_another_thread_sets_during_a_sweep_is_kept(serve: Any) 
         def on_deadline(self) -> bool:
             self.deadline = float("inf")
             another.deadline = monotonic() + 0.05
-            watch.expect(another.deadline)
+            loop.expect(another.deadline)
             return False
 
     class Another:
@@ -84,8 +84,8 @@ def test_a_deadline_that_another_thread_sets_during_a_sweep_is_kept(serve: Any) 
             return False
 
     another = Another()
-    watch.timers[:0] = [another, timer := Timer()]
-    watch.expect(timer.deadline)
+    loop.timers[:0] = [another, timer := Timer()]
+    loop.expect(timer.deadline)
     until(lambda: kept, "the other deadline")
 
 

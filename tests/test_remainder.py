@@ -1,4 +1,4 @@
-"""The end of an answer that its client has yet to read: the watch sends it, and no thread waits."""
+"""The end of an answer that its client has yet to read: the event loop sends it, and no thread waits."""
 
 import hashlib
 import os
@@ -26,16 +26,16 @@ def app(environ: dict[str, Any], start_response: Any) -> Any:
 
 
 def sending(serving: ServingApp) -> list[Any]:
-    entries = serving.server.engine.watch._entries
+    entries = serving.server.engine.loop._entries
     return [each for each in list(entries.values()) if getattr(each, "state", None) is State.SENDING]
 
 
 def deaf(serving: ServingApp, target: str = "/big", *fields: str) -> Peer:
-    """A client that asks and does not read; the watch sends to it by the time this returns."""
+    """A client that asks and does not read; the event loop sends to it by the time this returns."""
     before = len(sending(serving))
     peer = Peer(serving.server.address)
     peer.get(target, *fields)
-    until(lambda: len(sending(serving)) > before, "the watch sends")
+    until(lambda: len(sending(serving)) > before, "the event loop sends")
     return peer
 
 
@@ -113,7 +113,7 @@ def test_it_goes_out_while_the_server_drains(serve_app: Any) -> None:
     with deaf(serving) as peer:
         closing = threading.Thread(target=serving.server.close, args=(PATIENCE,))
         closing.start()
-        until(lambda: serving.server.engine.watch.draining, "it drains")
+        until(lambda: serving.server.engine.loop.draining, "it drains")
         assert peer.response()[1] == BODY
         closing.join()
 

@@ -86,7 +86,7 @@ def test_whoever_has_sent_least_makes_room_first(
     peers = [serving.connect() for _ in range(3)]
     for peer, text in zip(peers, (b"GET /", b"GET /long", b"G"), strict=True):
         peer.send(text)
-    until(lambda: serving.server.engine.watch.opened == 3, "they are there")
+    until(lambda: serving.server.engine.loop.opened == 3, "they are there")
     assert serving.get()[1] == b"ok"
     assert peers[2].response()[0].status == 408
     assert peers[0].send(b" HTTP/1.1\r\nHost: test\r\n\r\n").response()[1] == b"ok"

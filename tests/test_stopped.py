@@ -131,7 +131,7 @@ def empty(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def test_what_has_come_is_looked_for_before_a_deadline_is_applied(serve_app: Any) -> None:
     # Which of the two comes first is a matter of where the process was stopped: here, the deadline.
     serving = serve_app(empty)
-    watch = serving.server.engine.watch
+    watch = serving.server.engine.loop
     with serving.connect() as idle, serving.connect() as half, serving.connect() as silent:
         for each in (idle, silent):
             assert each.get("/").response()[0].status == 200

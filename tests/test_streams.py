@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hangup._connection.streams import AnswerStream, RequestStream
+from hangup._connection.streams import RequestStream, ResponseStream
 
 
 def stream_of(pieces: list[bytes]) -> RequestStream:
@@ -84,7 +84,7 @@ class Sink:
 
 def test_writing() -> None:
     sink = Sink()
-    stream = AnswerStream(sink, None)  # type: ignore[arg-type]
+    stream = ResponseStream(sink, None)  # type: ignore[arg-type]
     assert stream.writable()
     assert stream.write(b"a") == 1
     assert stream.write(memoryview(b"bc")) == 2
@@ -102,6 +102,6 @@ def test_writing() -> None:
 
 def test_a_stream_that_nobody_holds_says_nothing_of_the_connection() -> None:
     sink = Sink()
-    stream = AnswerStream(sink, None)  # type: ignore[arg-type]
+    stream = ResponseStream(sink, None)  # type: ignore[arg-type]
     del stream
     assert not sink.hung_up

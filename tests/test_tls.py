@@ -248,7 +248,7 @@ def test_many_requests_in_one_record_are_all_answered_in_order(door: Any) -> Non
 def test_what_is_pipelined_behind_a_slow_handler_is_not_forgotten_however_much_it_is(
     door: Any, portions: tuple[int, ...]
 ) -> None:
-    """More than the watch decrypts ahead; some lies in memory then, and some in the kernel."""
+    """More than the event loop decrypts ahead; some lies in memory then, and some in the kernel."""
     opened = door()
     request = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 1000)
     with opened.connect() as peer:
@@ -259,7 +259,7 @@ def test_what_is_pipelined_behind_a_slow_handler_is_not_forgotten_however_much_i
             before = len(connection.transport.read_ahead)
             peer.send(request * portion)
             full = lambda: len(connection.transport.read_ahead) > before or before >= 65536  # noqa: B023, E731
-            until(full, "the watch has looked at it")
+            until(full, "the event loop has looked at it")
         opened.stage.proceed.release()
         for _ in range(1 + sum(portions)):
             assert peer.response()[1] == b"ok"
@@ -277,13 +277,13 @@ def test_a_watch_that_has_read_ahead_as_far_as_it_may_is_at_rest(
         opened.stage.begun()
         (connection,) = until(opened.connections, "it is watched")
         polled: list[int] = []
-        wait = opened.engine.watch.poller.wait
+        wait = opened.engine.loop.poller.wait
 
         def counting(timeout: float | None) -> Any:
             polled.append(1)
             return wait(timeout)
 
-        monkeypatch.setattr(opened.engine.watch.poller, "wait", counting)
+        monkeypatch.setattr(opened.engine.loop.poller, "wait", counting)
         peer.send(GET * 10_000)
         until(lambda: len(connection.transport.read_ahead) >= 65536, "it has read ahead")
         with opened.connect() as other:

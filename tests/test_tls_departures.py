@@ -120,8 +120,8 @@ def test_leaving_with_the_last_word_while_a_step_is_taken_is_noticed(
         (connection,) = until(opened.connections, "it is watched")
         peer.raw.sendall(flight[:-1])
         getattr(peer, manner)()
-        if opened.engine.watch.rearm is None:  # The portable poller is muted until then.
-            until(lambda: connection.peer.state is not ClientState.OPEN, "the watch has seen it")
+        if opened.engine.loop.rearm is None:  # The portable poller is muted until then.
+            until(lambda: connection.peer.state is not ClientState.OPEN, "the event loop has seen it")
         park.release()
         until(lambda: not opened.connections(), "it is closed")
 
@@ -266,7 +266,7 @@ def test_an_answer_that_ends_with_the_connection_ends_with_a_goodbye_for_who_sai
             peer.send(b"GET / HTTP/1.0\r\n\r\n")
             assert began.acquire(timeout=PATIENCE)
             getattr(peer, manner)()
-            entries = serving.server.engine.watch._entries
+            entries = serving.server.engine.loop._entries
             until(
                 lambda: any(
                     getattr(entry, "peer", None) and entry.peer.state is ClientState.EOF
@@ -507,9 +507,9 @@ def test_a_server_that_ends_answers_what_it_has_begun_and_leaves_nobody_behind(d
         half.raw.sendall(half.sock.encrypted(GET)[:-1])
         plain.send(b"G")
         closing = threading.Thread(target=opened.serving.stop)
-        watch = opened.engine.watch
+        loop = opened.engine.loop
         closing.start()
-        until(lambda: watch.draining, "it drains")
+        until(lambda: loop.draining, "it drains")
         for _ in range(2):
             opened.stage.proceed.release()
         assert working.response()[1] == b"ok"
@@ -531,7 +531,7 @@ def test_a_server_that_ends_answers_what_it_has_begun_and_leaves_nobody_behind(d
 def test_bytes_that_come_while_the_watch_is_about_to_look_ahead_are_not_lost(
     door: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watch saw an event of a connection that was handled, which is at rest when it looks."""
+    """The event loop saw an event of a connection that was handled, which is at rest when it looks."""
     opened = door()
     at_it, look = threading.Semaphore(0), threading.Semaphore(0)
     gated = threading.Event()

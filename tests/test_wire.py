@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hangup import Config, RequestRejected
-from hangup._http1.error_response import plain_answer
-from hangup._http1.parser import Wire
+from hangup._http1.error_response import plain_response
+from hangup._http1.parser import RequestParser
 from hangup._http1.request import CHUNKED
 
 HOST = b"Host: example.org\r\n"
@@ -14,27 +14,27 @@ HOST = b"Host: example.org\r\n"
 
 def parse(pieces: list[bytes], config: Config | None = None) -> list[Any]:
     """What a connection would see: each request, with its body; at the end, perhaps a refusal."""
-    wire = Wire(config or Config())
+    parser = RequestParser(config or Config())
     events: list[Any] = []
     body: list[bytes] = []
 
     def advance() -> None:
         while True:
-            while data := wire.read_body():
+            while data := parser.read_body():
                 body.append(data)
-            if not wire.body_ended:
+            if not parser.body_ended:
                 return
             if events and len(events[-1]) == 4:
                 events[-1] = (*events[-1], b"".join(body))
                 body.clear()
-            request = wire.next_request()
+            request = parser.next_request()
             if request is None:
                 return
             events.append((request.method, request.target, request.protocol, request))
 
     try:
         for piece in pieces:
-            wire.receive(piece)
+            parser.receive(piece)
             advance()
     except RequestRejected as refusal:
         events.append(refusal.status)
@@ -208,10 +208,10 @@ def test_a_head_over_its_limit_is_refused_before_it_ends() -> None:
 
 
 def test_a_refusal_shows_little_of_what_was_sent() -> None:
-    wire = Wire(Config())
-    wire.receive(b"GET / " + b"<script>" * 100 + b"\r\n\r\n")
+    parser = RequestParser(Config())
+    parser.receive(b"GET / " + b"<script>" * 100 + b"\r\n\r\n")
     with pytest.raises(RequestRejected) as refusal:
-        wire.next_request()
+        parser.next_request()
     assert len(refusal.value.reason) < 130
     assert refusal.value.reason.isprintable()
 
@@ -261,12 +261,12 @@ def test_a_raw_head_is_at_hand_when_its_handler_would_not_wait() -> None:
         (b"a" * 65537, True),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 65537, True),
     ]:
-        wire = Wire(Config())
-        wire.receive(data)
-        assert wire.has_raw_head() is at_hand, data[:40]
+        parser = RequestParser(Config())
+        parser.receive(data)
+        assert parser.has_raw_head() is at_hand, data[:40]
 
 
 def test_a_plain_answer_tells_its_length() -> None:
-    head, body = plain_answer(400, "Bad \N{SNOWMAN}")
+    head, body = plain_response(400, "Bad \N{SNOWMAN}")
     assert b"Content-Length: %d\r\n" % len(body) in head
     assert b"Connection: close\r\n" in head

@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hangup import Config, RequestRejected
-from hangup._http1.parser import Wire
+from hangup._http1.parser import RequestParser
 from hangup._http1.request import CHUNKED
 from hangup._http1.request_head import Heads
 from hangup.wsgi.environ import environ_fields
@@ -95,16 +95,16 @@ def read_ahead(pieces: list[bytes], config: Config = PLAIN) -> Reading:
 
 
 def _read(pieces: list[bytes], config: Config, heads: Heads | None, body_of: Any) -> Reading:
-    wire = Wire(config, heads)
+    parser = RequestParser(config, heads)
     reading = Reading([])
     received = 0
     try:
         for piece in pieces:
             received += len(piece)
-            wire.receive(piece)
-            while advance(wire, reading.messages, received, body_of):
+            parser.receive(piece)
+            while advance(parser, reading.messages, received, body_of):
                 pass
-        reading.rest = wire.buffer
+        reading.rest = parser.buffer
     except RequestRejected as error:
         refusal = error
     else:
@@ -117,15 +117,15 @@ def _read(pieces: list[bytes], config: Config, heads: Heads | None, body_of: Any
     return reading
 
 
-def advance(wire: Wire, messages: list[Message], received: int, body_of: Any) -> bool:
-    data = body_of(wire, fresh=not messages or not messages[-1].body)
+def advance(parser: RequestParser, messages: list[Message], received: int, body_of: Any) -> bool:
+    data = body_of(parser, fresh=not messages or not messages[-1].body)
     if messages:
         messages[-1].body += data
-    if not wire.body_ended:
+    if not parser.body_ended:
         return False
     if messages and messages[-1].end is None:
-        messages[-1].end = received - len(wire.buffer)
-    request = wire.next_request()
+        messages[-1].end = received - len(parser.buffer)
+    request = parser.next_request()
     if request is None:
         return False
     fields = SimpleNamespace(
@@ -140,23 +140,23 @@ def advance(wire: Wire, messages: list[Message], received: int, body_of: Any) ->
     return True
 
 
-def read_body(wire: Wire, *, fresh: bool) -> bytes:
-    return b"".join(iter(wire.read_body, b""))
+def read_body(parser: RequestParser, *, fresh: bool) -> bytes:
+    return b"".join(iter(parser.read_body, b""))
 
 
-def read_body_ahead(wire: Wire, *, fresh: bool) -> bytes:
-    wire.has_raw_head()
-    wire.put_back(wire.take_raw())
-    ended = wire.body_ended
-    at_hand = wire.body_at_hand(8)
-    come = wire.body_come
-    data = read_body(wire, fresh=fresh)
-    assert wire.read_body() == b""
+def read_body_ahead(parser: RequestParser, *, fresh: bool) -> bytes:
+    parser.has_raw_head()
+    parser.put_back(parser.take_raw())
+    ended = parser.body_ended
+    at_hand = parser.body_at_hand(8)
+    come = parser.body_come
+    data = read_body(parser, fresh=fresh)
+    assert parser.read_body() == b""
     if fresh:  # None of it had been read.
         assert come == len(data)
-        assert at_hand == (wire.body_ended or come >= 8)
-    assert wire.body_ended or not ended
-    assert not wire.body_remaining or not wire.body_ended
+        assert at_hand == (parser.body_ended or come >= 8)
+    assert parser.body_ended or not ended
+    assert not parser.body_remaining or not parser.body_ended
     return data
 
 

@@ -108,7 +108,7 @@ def test_a_request_whose_client_left_while_it_waited_is_not_started(serve: Any, 
         later = until_silent(next(iter(backlog._waiting)).sock)
         assert later > HALF_CLOSE_GRACE
     getattr(dead, manner)()
-    until(lambda: not len(backlog), "the watch sees it leave, and drops it")
+    until(lambda: not len(backlog), "the event loop sees it leave, and drops it")
     gate.open()
     assert first.response()[1] == b"ok"
     first.fin()
@@ -275,11 +275,11 @@ def test_threads_that_have_nothing_to_do_end(serve: Any) -> None:
 def test_an_idle_server_does_not_tick(serve: Any) -> None:
     serving = serve(Gate().handler())
     assert serving.get("/quick") == (200, b"ok")
-    pacer = serving.engine.watch.pacer
-    until(lambda: pacer.asleep, "the pacer sleeps")
+    watchdog = serving.engine.loop.watchdog
+    until(lambda: watchdog.asleep, "the watchdog sleeps")
     looks = []
-    look = pacer._look
-    pacer._look = lambda: looks.append(1) or look()
+    look = watchdog._look
+    watchdog._look = lambda: looks.append(1) or look()
     threading.Event().wait(0.1)  # fifty ticks
     assert looks == []
 
@@ -386,7 +386,7 @@ def test_when_no_thread_can_be_had_requests_are_served_all_the_same(
     with serving.connect() as peer:
         peer.get("/slow")
         gate.wait()
-        until(lambda: "no new thread" in caplog.text, "the pacer has tried")
+        until(lambda: "no new thread" in caplog.text, "the watchdog has tried")
         gate.open()
         assert peer.response()[1] == b"ok"
     monkeypatch.undo()

@@ -1089,7 +1089,7 @@ def test_a_connection_that_can_not_be_watched_is_closed_and_costs_nobody_else(
 ) -> None:
     """It is answered if its request had come when it was accepted; it can't be waited for."""
     serving = serve_app(returns(b"ok"))
-    poller = type(serving.server.engine.watch.poller)
+    poller = type(serving.server.engine.loop.poller)
     add, refused = poller.add, threading.Semaphore(0)
 
     def refuse(self: Any, sock: Any) -> None:

@@ -307,7 +307,7 @@ class Door:
 
     def connections(self) -> list[Any]:
         """Those that are watched; one that is quickly done with never is."""
-        entries = list(self.engine.watch._entries.values())
+        entries = list(self.engine.loop._entries.values())
         return [entry for entry in entries if hasattr(entry, "peer")]
 
     def records(self, count: int) -> list[RequestRecord]:

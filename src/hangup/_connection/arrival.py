@@ -10,7 +10,7 @@ What is longer its handler reads as it comes.  A client that asked whether it ma
 import math
 from time import monotonic
 
-from .._http1.parser import Wire
+from .._http1.parser import RequestParser
 from .._http1.request import Request, unfinished, unparsed
 from ..exceptions import RequestRejected
 from ..records import Phase
@@ -51,9 +51,9 @@ class Arrival:
         self._budget = 0
 
     @property
-    def wire(self) -> Wire:
+    def parser(self) -> RequestParser:
         """What parses the bytes."""
-        return self._input.wire
+        return self._input.parser
 
     def advance(self) -> bool:
         """Whether a request is at hand.  Reads what has come, and never waits.
@@ -61,21 +61,21 @@ class Arrival:
         What the previous handler left of its request's body is discarded on the way.  A request that
         must be refused is at hand too: the link's ``refusal`` holds the answer.
         """
-        wire = self._input.wire
+        parser = self._input.parser
         received = b""
         try:
             while True:
                 if self.coming is not None:
-                    if wire.body_at_hand(self.link.config.body_prefetch):
+                    if parser.body_at_hand(self.link.config.body_prefetch):
                         whole, self.coming = self.coming, None
                         return self.begin(whole)
-                elif wire.buffer and (wire.body_ended or self._discard_body()):
+                elif parser.buffer and (parser.body_ended or self._discard_body()):
                     if self._input.is_raw:
-                        if wire.has_raw_head():
+                        if parser.has_raw_head():
                             return self.begin(None)
                     else:
-                        received = wire.buffer
-                        request = wire.next_request()
+                        received = parser.buffer
+                        request = parser.next_request()
                         if request is not None:
                             if not request.length or self._is_whole(request):
                                 return self.begin(request)
@@ -88,7 +88,7 @@ class Arrival:
     def begin_with_body(self, request: Request) -> bool:
         """The head of a request with a body has come, and nothing else; True if it is at hand so."""
         try:
-            self._input.wire.begin_body(request)
+            self._input.parser.begin_body(request)
             return self._is_whole(request) and self.begin(request)
         except RequestRejected as refusal:
             return self._refuse(refusal, request.head)
@@ -102,11 +102,11 @@ class Arrival:
 
     def _is_whole(self, request: Request) -> bool:
         """Whether so much has come of the body that the request can begin; else it comes first."""
-        if self.link.blocking or request.expects_continue or self.link in self.link.watch.waiting:
+        if self.link.blocking or request.expects_continue or self.link in self.link.loop.waiting:
             return True  # Its thread waits for the request, and may as well read its body.
         self.coming = request  # Its record tells of it, should its body be refused.
         self._coming_since = monotonic()
-        if not self._input.wire.body_at_hand(self.link.config.body_prefetch):
+        if not self._input.parser.body_at_hand(self.link.config.body_prefetch):
             return False
         self.coming = None
         return True
@@ -132,7 +132,7 @@ class Arrival:
         """What is known of a request that somebody else will parse, or that is refused."""
         if not self._input.is_raw:
             return unfinished(received)
-        words = self._input.wire.buffer.partition(b"\n")[0].decode("latin-1").split()
+        words = self._input.parser.buffer.partition(b"\n")[0].decode("latin-1").split()
         return unparsed(b"", *words) if len(words) == 3 else unparsed(b"")
 
     # -- what is left of a body
@@ -143,17 +143,17 @@ class Arrival:
         That is so if it is too long to be dropped (RFC 9112 §9.3), as far as its length is known; and if
         it may never come, since its client waits for a word that nobody has said (RFC 9110 §10.1.1).
         """
-        wire = self._input.wire
-        if wire.body_ended:
+        parser = self._input.parser
+        if parser.body_ended:
             return False
         told = exchange.continued or exchange.body_in
-        return wire.body_remaining > self.link.config.max_discarded_body or (
+        return parser.body_remaining > self.link.config.max_discarded_body or (
             exchange.request.expects_continue and not told
         )
 
     def allow_discarding(self, exchange: Exchange) -> None:
         """The request has been answered: what its handler has not read may be dropped, up to a limit."""
-        if self._input.wire.body_ended:
+        if self._input.parser.body_ended:
             self._budget = 0
             return
         if self.leaves_body(exchange):
@@ -162,35 +162,35 @@ class Arrival:
 
     def _discard_body(self) -> bool:
         """Drop what has come of an unread body; True at its end."""
-        wire = self._input.wire
+        parser = self._input.parser
         try:
-            while data := wire.read_body():
+            while data := parser.read_body():
                 self._budget -= len(data)
         except RequestRejected:
             self._budget = -1
-        if not wire.body_ended and self._budget < wire.body_remaining:
+        if not parser.body_ended and self._budget < parser.body_remaining:
             # Its request has been answered: there is nothing more to say, only to close.
             self.link.keep_open = False
             self.link.drained = True
-        return wire.body_ended
+        return parser.body_ended
 
     # -- a request that is not whole
 
     def is_last(self) -> bool:
         """While the server drains: whether nothing has come behind the request at hand."""
-        return not (has_begun(self._input.wire.buffer) or self._input.has_news())
+        return not (has_begun(self._input.parser.buffer) or self._input.has_news())
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come of a next request."""
-        wire = self._input.wire
-        return self.coming is None and wire.body_ended and not has_begun(wire.buffer)
+        parser = self._input.parser
+        return self.coming is None and parser.body_ended and not has_begun(parser.buffer)
 
     @property
     def received(self) -> int:
         """Bytes that have come of a request that is not whole."""
-        wire = self._input.wire
-        return len(wire.buffer) if self.coming is None else wire.body_come
+        parser = self._input.parser
+        return len(parser.buffer) if self.coming is None else parser.body_come
 
     def patience(self) -> float:
         """Until when a request that has begun to come must have come further."""
@@ -208,18 +208,18 @@ class Arrival:
         pause = monotonic() + limit
         if not rate:
             return pause
-        return min(pause, self._coming_since + limit + self._input.wire.body_come / rate)
+        return min(pause, self._coming_since + limit + self._input.parser.body_come / rate)
 
     def unfinished(self) -> Exchange | None:
         """A request that has begun to come, and ends here; None if there is none."""
-        wire = self._input.wire
+        parser = self._input.parser
         if self.coming is not None:
             exchange = Exchange(self.coming)
-            exchange.body_in = wire.body_come
+            exchange.body_in = parser.body_come
             exchange.phase = exchange.left_phase = Phase.BODY
             return exchange
-        if wire.body_ended and has_begun(wire.buffer):
-            exchange = Exchange(unfinished(wire.buffer))
+        if parser.body_ended and has_begun(parser.buffer):
+            exchange = Exchange(unfinished(parser.buffer))
             exchange.phase = exchange.left_phase = Phase.HEADER
             return exchange
         return None

@@ -69,7 +69,7 @@ class Closing:
 
         In a forked child the descriptor is all that is closed: the connection is the parent's.
         """
-        if self.link.watch.forked:
+        if self.link.loop.forked:
             self.link.sock.close_descriptor()
         else:
             self.shut(socket.SHUT_RDWR)
@@ -79,8 +79,8 @@ class Closing:
         link = self.link
         self._output.flush()
         link.keep_open = False
-        if link.watch.forget(link):
-            link.watch.closed(link)
+        if link.loop.forget(link):
+            link.loop.closed(link)
 
     def finish(self) -> None:
         """No further request: close, and linger where that could cost the client its answer."""
@@ -96,7 +96,7 @@ class Closing:
                 link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
             delivery.settle_gone()
             self.close()
-        elif link.watch.ended:
+        elif link.loop.ended:
             delivery.settle(Outcome.COMPLETED)
             self.close()
         elif not self._must_linger():
@@ -108,11 +108,11 @@ class Closing:
                 self.close()
 
     def _must_linger(self) -> bool:
-        link, wire = self.link, self._input.wire
+        link, parser = self.link, self._input.parser
         if self._input.is_raw:
             link.drained = False
             self._input.receive_available()  # Its handler counted for itself: is there anything left?
-        unread = link.pending or not link.drained or wire.buffer or not wire.body_ended
+        unread = link.pending or not link.drained or parser.buffer or not parser.body_ended
         # Who was refused in the middle of a head may be sending still.
         # Sending it took a while, in which nobody may have watched for what comes.
         much = self.sent_much and (bytes_queued(link.sock) or self._transport.has_news())
@@ -128,10 +128,10 @@ class Closing:
     def retire(self) -> None:
         """Close a connection that belongs to the event loop, in whichever thread may do that."""
         link = self.link
-        if self.is_slow and not link.watch.ended:
+        if self.is_slow and not link.loop.ended:
             link.state = State.ENDING
             link.deadline = math.inf
-            link.watch.hand_out(link)
+            link.loop.hand_out(link)
         else:
             self.close()
 
@@ -167,7 +167,7 @@ class Closing:
         self._delivery.tell_unfinished(self._arrival.unfinished())
         self.retire()
 
-    def turn_away(self) -> None:
+    def reject(self) -> None:
         """503 (RFC 9110 §15.6.4) for the request at hand: too many wait already."""
         exchange, self.link.exchange = self.link.exchange, None
         assert exchange is not None  # What has none waits, however many do.
@@ -176,7 +176,7 @@ class Closing:
     def _answer(
         self, exchange: Exchange, outcome: Outcome, status: int, reason: str, *fields: str
     ) -> None:
-        self._delivery.answer_at_once(self._transport, exchange, outcome, status, reason, *fields)
+        self._delivery.respond_at_once(self._transport, exchange, outcome, status, reason, *fields)
         self.link.state = State.HANDLED
         self.finish()
 
@@ -205,9 +205,9 @@ class Closing:
     def close(self) -> None:
         """Close the socket."""
         link = self.link
-        if link.watch.forget(link):
+        if link.loop.forget(link):
             try:
-                link.watch.closed(link)
+                link.loop.closed(link)
             finally:
                 self._input.drop_stream()
                 self._transport.close(farewell=not self._delivery.unsettled)

@@ -7,7 +7,7 @@ Ownership
 
 What others may touch
     While it is ``HANDLED`` the event loop goes on seeing its events.  It marks them (``pending``), under
-    ``watch.lock``, and tells the client's state; the owner looks at the mark, under the same lock, when
+    ``loop.lock``, and tells the client's state; the owner looks at the mark, under the same lock, when
     it parks.  So no event is lost in between.
 
 Parts
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from .._http1.parser import Wire
+    from .._http1.parser import RequestParser
     from .._http1.request import Request
 
 __all__ = ["Connection"]
@@ -90,12 +90,12 @@ class Connection(Link):
         self,
         sock: ClientSocket,
         address: Any,
-        watch: Loop,
+        loop: Loop,
         context: "ssl.SSLContext | None" = None,
         *,
         raw: bool = False,
     ) -> None:
-        super().__init__(sock, address, watch)
+        super().__init__(sock, address, loop)
         sock.connection = self
         self.address = address
         self.delivery = Delivery(self)
@@ -125,11 +125,11 @@ class Connection(Link):
         #: Does one thread of the engine's run all of its requests, and wait for each? Whoever accepts it
         #: says so.
         self.one_thread = False
-        watch.note_opened()
+        loop.note_opened()
 
-    def read_through(self, wire: "Wire") -> None:
-        """Read what the client sends by this wire, which knows more than HTTP; before any has come."""
-        self.input.wire = wire
+    def read_through(self, parser: "RequestParser") -> None:
+        """Read what the client sends by this parser, which knows more than HTTP; before any has come."""
+        self.input.parser = parser
         self._direct = False
 
     def after_fork(self) -> None:
@@ -143,7 +143,7 @@ class Connection(Link):
         What its parts have in its place from now on says so.  Else they and it would refer to each other
         until the garbage collector comes: for each connection some ten objects.
         """
-        closed = Link(self.sock, self.address, self.watch)
+        closed = Link(self.sock, self.address, self.loop)
         closed.peer = self.peer
         closed.state = State.CLOSED
         closed.keep_open = False
@@ -165,13 +165,13 @@ class Connection(Link):
                 return False
         if self.handshake is not None:
             return self.handshake.on_ready(flags)
-        wire = self.input.wire
-        received = wire.buffer
+        parser = self.input.parser
+        received = parser.buffer
         self.drained = False
         if flags != READABLE:
             if self._leaves_while_idle(flags):
                 return False
-        elif not received and wire.body_ended and self._direct and self._read_head():
+        elif not received and parser.body_ended and self._direct and self._read_head():
             return True
         if self.arrival.advance():
             return True
@@ -195,9 +195,9 @@ class Connection(Link):
             # on: requests that differ leave nothing behind but their bytes.
             request = self.repeated
             if request is None:
-                request = self.repeated = self.watch.heads.parse_plainly(data)
+                request = self.repeated = self.loop.heads.parse_plainly(data)
         else:
-            request = self.watch.heads.parse_plainly(data)
+            request = self.loop.heads.parse_plainly(data)
             self._last_head = b"" if request is None else data
             self.repeated = self.repeated_environ = None
         if request is None:
@@ -205,8 +205,8 @@ class Connection(Link):
                 self.input.take_in(data, HEAD_SIZE)
             return False
         self.drained = True
-        if self.watch.rearm is not None:
-            self.watch.rearm(self.sock)
+        if self.loop.rearm is not None:
+            self.loop.rearm(self.sock)
         return self.arrival.begin_with_body(request) if request.length else self.arrival.begin(request)
 
     def _on_room(self, flags: int) -> bool:
@@ -231,10 +231,10 @@ class Connection(Link):
         elif not self.keep_open:
             self.state = _HANDLED  # by the event loop itself
             self.closing.finish()
-        elif self.arrival.coming is not None or (not begun and has_begun(self.input.wire.buffer)):
+        elif self.arrival.coming is not None or (not begun and has_begun(self.input.parser.buffer)):
             self.deadline = self.arrival.patience()
-            if self.deadline < self.watch.next_sweep:
-                self.watch.expect(self.deadline)
+            if self.deadline < self.loop.next_sweep:
+                self.loop.expect(self.deadline)
 
     def _leaves_while_idle(self, flags: int) -> bool:
         """FIN or worse came; True if that is the end.
@@ -260,23 +260,23 @@ class Connection(Link):
         if self.blocking:
             flags &= flags_now(self)
         exchange = None
-        with self.watch.lock:
+        with self.loop.lock:
             state = self.state
             if state is State.HANDLED:
                 self.pending |= flags | READABLE
                 exchange = note_events(self, flags)
         if exchange is not None:
-            exchange.tell_client(self.peer)
+            exchange.notify_client(self.peer)
         if state is State.LINGERING:
             lingering = self.closing.lingering
             assert lingering is not None
             if not lingering.on_ready(flags):
                 self.closing.retire()
             elif not self.drained:
-                self.watch.look_at(self)  # when others have had their turn
+                self.loop.look_at(self)  # when others have had their turn
         elif state is State.HANDLED:
             if self.peer.state is not _OPEN:
-                self.watch.on_left(self)
+                self.loop.on_left(self)
             if flags & READABLE and self.transport.look_ahead():
                 return has_parked_meanwhile(self)
         return state is _IDLE
@@ -370,7 +370,7 @@ class Connection(Link):
             self.delivery.wait(exchange)
         elif self.peer.state is not _OPEN:
             self.delivery.end(exchange, whole=whole)
-        elif self.watch.sinks.are_there:
+        elif self.loop.sinks.are_there:
             self.delivery.tell(exchange, exchange.outcome)
 
     def rest(self) -> bool:
@@ -385,16 +385,16 @@ class Connection(Link):
             if self.keep_open and self.wait_for_next_request():
                 return True
             self.keep_open = False
-            self.watch.end_handler(self)
+            self.loop.end_handler(self)
         if self.input.opened is not None:
             self.input.give_back_stream()
         if self.output.left_over:
             if self._hand_remainder_over():
                 return False
             send_remainder(self, self.output, self.delivery)
-        wire = self.input.wire
+        parser = self.input.parser
         while self.keep_open:
-            if (wire.buffer or not self.drained) and arrival.advance():
+            if (parser.buffer or not self.drained) and arrival.advance():
                 return True
             if self.peer.state is not _OPEN:
                 if self._take_news():
@@ -403,13 +403,13 @@ class Connection(Link):
                 break
             if arrival.coming is not None:
                 deadline = arrival.body_deadline()
-            elif not wire.body_ended or (wire.buffer and has_begun(wire.buffer)):
+            elif not parser.body_ended or (parser.buffer and has_begun(parser.buffer)):
                 deadline = self.idle_since + self.config.request_header_timeout
             else:
                 deadline = self.idle_since + self.idle_timeout
             if (parked := self.park(deadline)) is not None:
-                if parked < self.watch.next_sweep:
-                    self.watch.expect(parked)
+                if parked < self.loop.next_sweep:
+                    self.loop.expect(parked)
                 return False
             self.drained = False
         self.closing.finish()
@@ -425,7 +425,7 @@ class Connection(Link):
 
     def _take_news(self) -> bool:
         """Whether something has come since the owner last looked; it must look again then."""
-        with self.watch.lock:
+        with self.loop.lock:
             news, self.pending = self.pending, 0
         if news or self.transport.read_ahead:  # The event loop has read it, and is about to say so.
             self.drained = False
@@ -437,19 +437,19 @@ class Connection(Link):
 
         Returns its deadline, which is sooner than asked for while the server drains.
         """
-        watch = self.watch
+        loop = self.loop
         # Not a `with`, which costs twice as much.
-        watch.lock.acquire()
+        loop.lock.acquire()
         try:
-            if watch.draining and self.arrival.coming is None:
-                self.keep_open = self.keep_open and bool(watch.drained_at)
-                deadline = min(deadline, watch.drained_at)
+            if loop.draining and self.arrival.coming is None:
+                self.keep_open = self.keep_open and bool(loop.drained_at)
+                deadline = min(deadline, loop.drained_at)
             if not self.keep_open:
                 return None  # or what is left of the body is not worth reading
             if self.pending:
                 self.pending = 0
                 return None
-            if not self.watched and not watch.register_locked(self):
+            if not self.watched and not loop.register_locked(self):
                 self.keep_open = False
                 return None
             if self.handshake is not None and self.handshake.is_done:
@@ -458,4 +458,4 @@ class Connection(Link):
             self.state = _IDLE
             return deadline
         finally:
-            watch.lock.release()
+            loop.lock.release()

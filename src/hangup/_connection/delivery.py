@@ -7,7 +7,7 @@ takes the last answer or refuses it, so the records of its requests wait until t
 import threading
 
 from .._disconnect.peer import ClientState, DisconnectReason
-from .._http1.error_response import plain_answer
+from .._http1.error_response import plain_response
 from .._system.poller import bytes_queued
 from ..records import Outcome
 from .exchange import Exchange
@@ -35,7 +35,7 @@ class Delivery:
         """A request has ended so: its record goes to whoever wants it."""
         link = self.link
         record = exchange.record(link.peer, outcome)
-        link.watch.sinks.emit(record, reported=exchange.reported, handled=exchange.started_at != 0.0)
+        link.loop.sinks.emit(record, reported=exchange.reported, handled=exchange.started_at != 0.0)
 
     def wait(self, exchange: Exchange) -> None:
         """Its record waits until it is known whether its response was delivered."""
@@ -66,7 +66,7 @@ class Delivery:
         if not whole and exchange.outcome is Outcome.COMPLETED:
             # Its handler gave up the rest. That its client has acknowledged what there is says nothing.
             exchange.outcome = Outcome.DISCONNECTED
-        if not exchange.answer_began:
+        if not exchange.response_began:
             self.tell(exchange, Outcome.DISCONNECTED)
         elif self.link.peer.state is ClientState.EOF:
             self.wait(exchange)
@@ -103,7 +103,7 @@ class Delivery:
         if exchange is not None:
             self.tell(exchange, Outcome.DISCONNECTED)
 
-    def answer_at_once(
+    def respond_at_once(
         self,
         transport: Transport,
         exchange: Exchange,
@@ -113,7 +113,7 @@ class Delivery:
         *fields: str,
     ) -> None:
         """A response of the server's own, as far as the socket takes it; nobody waits."""
-        head, body = plain_answer(status, reason, *fields)
+        head, body = plain_response(status, reason, *fields)
         exchange.status, exchange.reason = status, reason
         exchange.head_out = len(head)
         try:

@@ -43,7 +43,7 @@ def has_parked_meanwhile(link: Link) -> bool:
     It may have found nothing just before.  Nobody would tell of these bytes again (see _system.poller,
     "Edges").
     """
-    with link.watch.lock:
+    with link.loop.lock:
         if link.state is State.HANDLED:
             link.pending |= READABLE
         return link.state is State.IDLE

@@ -34,7 +34,7 @@ class Carrier(Protocol):
     """The connection that carries a request."""
 
     peer: Peer
-    watch: "Loop"
+    loop: "Loop"
 
     @property
     def output(self) -> "Limits": ...
@@ -49,7 +49,7 @@ class Exchange:
     The client is made when somebody asks for it.  Whoever makes it publishes it first and then looks
     at the peer and at ``ended_at``; whoever notes a departure, or ends the request, writes there first
     and then looks for the client.  So one of the two tells it.  ``_making`` guards the making.  A front
-    door that has to hand a client out before anybody asks leaves a blank one in ``blank_client``.
+    end that has to hand a client out before anybody asks leaves a blank one in ``blank_client``.
     """
 
     __slots__ = (
@@ -107,7 +107,7 @@ class Exchange:
         self.reason = ""
         #: What was asked for, as far as that is known.
         self.request = request
-        #: What its application was given, and what it put there, if a front door keeps that for the log.
+        #: What its application was given, and what it put there, if a front end keeps that for the log.
         self.environ: dict[str, Any] | None = None
 
     def start(self, connection: Carrier) -> None:
@@ -148,11 +148,11 @@ class Exchange:
                 peer = self._connection.peer
                 connection = self._connection
                 client = blank or Client.__new__(Client)
-                Client.__init__(client, peer.address, connection.watch.callbacks)
+                Client.__init__(client, peer.address, connection.loop.callbacks)
                 self.known_client = client
                 if not self.ended_at:
                     # This thread leads, or did until now, and will not look at the poller for long.
-                    connection.watch.register(connection)
+                    connection.loop.register(connection)
                 if self.out and not self.ended_at:
                     self._connection.output.limit_silence()
                 left_after_end = self.ended_at and (peer.disconnected_at or math.inf) > self.ended_at
@@ -162,7 +162,7 @@ class Exchange:
                     client.end()
             return client
 
-    def tell_client(self, peer: Peer) -> None:
+    def notify_client(self, peer: Peer) -> None:
         """The peer's state has changed.  Any thread."""
         client = self.known_client
         if client is not None:
@@ -186,7 +186,7 @@ class Exchange:
             self.known_client.end()
 
     @property
-    def answer_began(self) -> bool:
+    def response_began(self) -> bool:
         """Whether any byte of the answer is on its way."""
         return self.out > 0
 

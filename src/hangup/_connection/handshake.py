@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from .._disconnect.peer import ClientState, DisconnectReason
-from .._http1.error_response import plain_answer
+from .._http1.error_response import plain_response
 from .._http1.request import unparsed
 from .._system.poller import EOF, GONE
 from ..exceptions import RequestRejected
@@ -73,8 +73,8 @@ class Handshake:
             if not _recv(link.sock, 1, DONTWAIT | socket.MSG_PEEK):
                 return self._leave("it left")
         except BlockingIOError:
-            if link.watch.rearm is not None:
-                link.watch.rearm(link.sock)
+            if link.loop.rearm is not None:
+                link.loop.rearm(link.sock)
             return False
         except OSError as error:
             return self._leave(error)
@@ -126,14 +126,14 @@ class Handshake:
                 self._closing.close()
                 return
         if more:
-            link.watch.look_at(link)
-        link.watch.expect(parked)
+            link.loop.look_at(link)
+        link.loop.expect(parked)
 
     def _answer_plainly(self, refusal: RequestRejected) -> None:
         """To plain HTTP on a port for TLS: a complete answer, in plain HTTP."""
         self.link.refusal = refusal
         exchange = Exchange(unparsed(b""))
-        head, body = plain_answer(refusal.status, refusal.reason)
+        head, body = plain_response(refusal.status, refusal.reason)
         exchange.status, exchange.head_out = refusal.status, len(head)
         exchange.reason = refusal.reason
         try:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from .._disconnect.peer import ClientState, DisconnectReason
-from .._http1.parser import Wire
+from .._http1.parser import RequestParser
 from .._http1.request import CHUNKED
 from .._system.poller import bytes_queued
 from ..exceptions import BodyTimeout, ClientDisconnected
@@ -49,14 +49,14 @@ class Input:
         "is_raw",
         "link",
         "opened",
-        "wire",
+        "parser",
     )
 
     def __init__(self, link: Link, transport: Transport, output: Output, *, raw: bool) -> None:
         self.link = link
         self._transport = transport
         self._output = output
-        self.wire = Wire(link.config, link.watch.heads)
+        self.parser = RequestParser(link.config, link.loop.heads)
         #: Whether a handler gets every byte, and parses for itself.
         self.is_raw = raw
         #: The stream that a handler has been given, if it has asked for one.
@@ -86,7 +86,7 @@ class Input:
             self.opened = None
         else:
             ahead = stream.take_buffer()
-            self.wire.put_back(ahead)
+            self.parser.put_back(ahead)
             if self.link.exchange is not None:
                 self.link.exchange.body_in -= len(ahead)
 
@@ -127,7 +127,7 @@ class Input:
 
     def upgrade(self) -> None:
         """From here on the bytes are another protocol's: the request's stream has no end."""
-        self.wire.forget_body()
+        self.parser.forget_body()
         self.link.keep_open = False
         self.stream.continue_with(self._more_raw)
 
@@ -135,10 +135,10 @@ class Input:
 
     def more_body(self) -> bytes:
         """More of the request's body, b"" at its end.  Raises as reading does."""
-        wire = self.wire
+        parser = self.parser
         while True:
-            data = wire.read_body()
-            if data or wire.body_ended:
+            data = parser.read_body()
+            if data or parser.body_ended:
                 if self.link.exchange is not None:
                     self.link.exchange.body_in += len(data)
                 return data
@@ -146,10 +146,10 @@ class Input:
 
     def receive_body(self) -> None:
         """Wait for the next bytes of the request's body.  Raises as reading does."""
-        self.wire.receive(self._receive(self.link.config.body_timeout))
+        self.parser.receive(self._receive(self.link.config.body_timeout))
 
     def _more_raw(self) -> bytes:
-        data = self.wire.take_raw()
+        data = self.parser.take_raw()
         if not data:
             try:
                 data = self._receive(self.link.config.body_timeout)
@@ -190,11 +190,11 @@ class Input:
         if data:
             link.drained = False
             return data
-        if exchange is not None and not exchange.answer_began:
+        if exchange is not None and not exchange.response_began:
             exchange.phase = Phase.BODY
         # Whatever a FIN alone is taken for: a request that lacks a part can't be completed any more.
         # On a raw connection or an upgraded one, nobody here knows what lacks.
-        incomplete = not self.is_raw and not self.wire.body_ended
+        incomplete = not self.is_raw and not self.parser.body_ended
         link.left(DisconnectReason.FIN, incomplete=incomplete)
         raise ClientDisconnected("the client disconnected before its request was complete")
 
@@ -203,12 +203,12 @@ class Input:
         if exchange is not None and exchange.phase is Phase.HANDLER:
             exchange.phase = Phase.BODY
         began = monotonic()
-        held_up = link.watch.held_up
+        held_up = link.loop.held_up
         held_up[link] = None
         try:
             come = self._wait_for_body(exchange, self._allowed(exchange, timeout))
         finally:
-            with link.watch.lock:  # see evict()
+            with link.loop.lock:  # see evict()
                 # The next request's thread may wait, too, if this one outlives its own.
                 held_up.pop(link, None)
         if link.exchange is not exchange:
@@ -242,11 +242,11 @@ class Input:
         rate = self.link.config.min_data_rate
         if exchange is None or not rate:
             return timeout
-        if exchange.answer_began if self.is_raw else self.wire.body_ended:
+        if exchange.response_began if self.is_raw else self.parser.body_ended:
             return timeout  # It reads another protocol.
         if self._waited_for != exchange.ready_at:
             self._waited_for, self._waited = exchange.ready_at, 0.0
-        come = exchange.body_in or self.wire.body_come
+        come = exchange.body_in or self.parser.body_come
         return max(0.0, min(timeout, timeout + come / rate - self._waited))
 
     # -- bytes that nobody waits for
@@ -277,27 +277,27 @@ class Input:
         """One read gave these bytes; fewer than were asked for have drained the buffer."""
         if len(data) < asked:
             self.link.mark_drained()
-        self.wire.receive(data)
+        self.parser.receive(data)
 
     # -- any thread
 
     def bytes_moved(self, exchange: "Exchange") -> int:
         """How many bytes its client has sent, and has acknowledged."""
-        come = max(exchange.body_in, self.wire.body_come)  # Not all that has come has been read.
+        come = max(exchange.body_in, self.parser.body_come)  # Not all that has come has been read.
         return come + exchange.out - bytes_queued(self.link.sock)
 
     def evict(self) -> None:
         """Its client is too slow, and a thread waits for it that others need.
 
-        With ``watch.lock``: the thread may be done with waiting just now, with the whole response sent
+        With ``loop.lock``: the thread may be done with waiting just now, with the whole response sent
         or the next request at hand.
         """
         link = self.link
-        with link.watch.lock:
-            if link not in link.watch.held_up:
+        with link.loop.lock:
+            if link not in link.loop.held_up:
                 return
             self.evicted = exchange = link.exchange
-            if exchange is None or not exchange.answer_began:
+            if exchange is None or not exchange.response_began:
                 return  # The thread looks, see _wait_for_body.
             told = link.note_left(DisconnectReason.WRITE_TIMEOUT)
             try:  # The thread waits in poll(2), on the socket.
@@ -305,4 +305,4 @@ class Input:
             except OSError:
                 pass  # It is closed already.
         if told is not None:
-            told.tell_client(link.peer)
+            told.notify_client(link.peer)

@@ -60,15 +60,15 @@ class Lingering:
         flags = READABLE
         while self.on_ready(flags):
             deadline = monotonic() + link.config.linger_timeout
-            with link.watch.lock:
+            with link.loop.lock:
                 flags, link.pending = link.pending, 0
                 # Both sides have closed, it may be: nobody would tell of that again.
                 hung_up = bool(flags & GONE)
                 watched = not hung_up and self._begin_locked(deadline)
             if watched:
-                link.watch.expect(deadline)
+                link.loop.expect(deadline)
                 if flags or not link.drained:
-                    link.watch.look_at(link)
+                    link.loop.look_at(link)
                 return True
             if not hung_up:
                 break  # It can't be watched.
@@ -78,7 +78,7 @@ class Lingering:
     def _begin_locked(self, deadline: float) -> bool:
         """It is the event loop's from now on, until ``deadline``; False if it can't be watched."""
         link = self.link
-        if not (link.watched or link.watch.register_locked(link)):
+        if not (link.watched or link.loop.register_locked(link)):
             return False
         link.deadline = deadline
         link.state = State.LINGERING
@@ -106,7 +106,7 @@ class Lingering:
             self._delivery.settle(Outcome.COMPLETED)
             return False
         link.deadline = min(quiet, now + config.linger_timeout)
-        link.watch.expect(link.deadline)
+        link.loop.expect(link.deadline)
         return True
 
     def on_ready(self, flags: int) -> bool:

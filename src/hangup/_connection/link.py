@@ -38,7 +38,7 @@ def _departure(code: int) -> DisconnectReason:
 class Link:
     """The state of one connection, which its parts work on.  Its owner changes it, but for ``pending``.
 
-    ``watch.lock`` guards ``state``, ``pending`` and ``watched`` where a connection changes hands.
+    ``loop.lock`` guards ``state``, ``pending`` and ``watched`` where a connection changes hands.
     """
 
     __slots__ = (
@@ -51,21 +51,21 @@ class Link:
         "idle_since",
         "io_timeout",
         "keep_open",
+        "loop",
         "peer",
         "pending",
         "refusal",
         "request",
         "sock",
         "state",
-        "watch",
         "watched",
     )
 
-    def __init__(self, sock: ClientSocket, address: Any, watch: Loop) -> None:
+    def __init__(self, sock: ClientSocket, address: Any, loop: Loop) -> None:
         self.sock = sock
         self.peer = Peer(address)
-        self.config = watch.config
-        self.watch = watch
+        self.config = loop.config
+        self.loop = loop
         #: Whether the poller knows it.
         self.watched = False
         self.state = State.IDLE
@@ -93,8 +93,8 @@ class Link:
     def mark_drained(self) -> None:
         """All that has come is read: the poller is to tell of more."""
         self.drained = True
-        if self.watch.rearm is not None:
-            self.watch.rearm(self.sock)
+        if self.loop.rearm is not None:
+            self.loop.rearm(self.sock)
 
     @property
     def is_unix(self) -> bool:
@@ -105,14 +105,14 @@ class Link:
         """The client left.  Any thread that notices."""
         exchange = self.note_left(how, incomplete=incomplete)
         if exchange is not None:
-            exchange.tell_client(self.peer)
+            exchange.notify_client(self.peer)
 
     def note_left(self, how: DisconnectReason, *, incomplete: bool = False) -> "Exchange | None":
         """Note it; returns the request whose client is to be told, with no lock held.
 
         A FIN that is to be ignored counts all the same behind an ``incomplete`` request.
         """
-        leaves = incomplete or how is not DisconnectReason.FIN or not self.watch.ignores_fin
+        leaves = incomplete or how is not DisconnectReason.FIN or not self.loop.ignores_fin
         exchange = self.exchange
         if leaves and exchange is not None:
             exchange.note_left()

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 from .sinks import Sinks
 
-__all__ = ["Loop", "Pacer"]
+__all__ = ["Loop", "Watchdog"]
 
 
-class Pacer(Protocol):
+class Watchdog(Protocol):
     """Sends what is held back, a moment later; see ``_engine.watchdog``."""
 
     #: Whether it waits for something to do.
@@ -26,7 +26,7 @@ class Pacer(Protocol):
 
 
 class Loop:
-    """The event loop's side of a connection: :class:`~hangup._engine.event_loop.Watch` is one.
+    """The event loop's side of a connection: :class:`~hangup._engine.event_loop.EventLoop` is one.
 
     A base class and no protocol, since it is on every request's way: compiled, its attributes are found
     without a look at names.  What each is, and which lock guards it, stands there.
@@ -37,7 +37,7 @@ class Loop:
     poller: "Poller | InertPoller"
     rearm: "Callable[[Any], None] | None"
     lock: Lock
-    pacer: Pacer
+    watchdog: Watchdog
     callbacks: "Callbacks"
     ignores_fin: bool
     draining: bool

@@ -1,9 +1,9 @@
 """A connection's way out: what is sent, and when.
 
-Used by the connection's owner, but for :meth:`Output.send_held`, which the pacer calls.
+Used by the connection's owner, but for :meth:`Output.send_held`, which the watchdog calls.
 
 A head waits in the list ``_held`` for the body's beginning, and a small block of a body for those that
-come close behind it.  Whoever pops what is there sends it, and the pop is atomic.  The pacer pops and
+come close behind it.  Whoever pops what is there sends it, and the pop is atomic.  The watchdog pops and
 sends with ``_pacing`` held, and puts what the socket did not take into ``_rest``.  So an owner that
 finds it gone takes that lock, and knows how far it has come.
 """
@@ -51,8 +51,8 @@ class Output:
         "_is_plain",
         "_leaves_remainder",
         "_limited",
-        "_pacing",
         "_rest",
+        "_watchdog_sends",
         "holds_back",
         "left_over",
         "link",
@@ -65,7 +65,7 @@ class Output:
         self.transport = transport
         # Whether send(2) is called without the detour over the transport, which most requests take.
         self._is_plain = not transport.encrypts
-        self._pacing: Lock | None = None
+        self._watchdog_sends: Lock | None = None
         self._held: list[bytes] = []
         #: Whether a head waits for its body, or blocks of a body for more.
         self.holds_back = False
@@ -92,26 +92,26 @@ class Output:
     def hold(self, head: bytes) -> None:
         """Keep a head back for a moment, so that it leaves together with the body's beginning.
 
-        If the body takes longer, the pacer sends the head by itself.
+        If the body takes longer, the watchdog sends the head by itself.
         """
         if self.holds_back:
             self.flush()
-        if self._pacing is None:
-            self._pacing = Lock()
+        if self._watchdog_sends is None:
+            self._watchdog_sends = Lock()
         self.holds_back = True
         self._held.append(head)
-        pacer = self.link.watch.pacer
-        if pacer.asleep:
-            pacer.nudge()
+        watchdog = self.link.loop.watchdog
+        if watchdog.asleep:
+            watchdog.nudge()
 
     def _take_held(self) -> bytes:
-        """What was held back, or what the pacer could not send of it."""
+        """What was held back, or what the watchdog could not send of it."""
         self.holds_back = False
         try:
             return self._held.pop()
         except IndexError:
-            assert self._pacing is not None
-            with self._pacing:
+            assert self._watchdog_sends is not None
+            with self._watchdog_sends:
                 rest, self._rest = self._rest, b""
                 return rest
 
@@ -126,8 +126,8 @@ class Output:
             self.send(b"")
 
     def send_held(self) -> None:
-        """Send what is held back: what follows takes its time.  The pacer calls this; it never waits."""
-        pacing = self._pacing
+        """Send what is held back: what follows takes its time.  The watchdog calls this: never waits."""
+        pacing = self._watchdog_sends
         if pacing is None:
             return
         with pacing:
@@ -148,8 +148,8 @@ class Output:
 
     def after_fork(self) -> None:
         """In a forked child whose handler's connection this is: other threads' locks are nobody's."""
-        if self._pacing is not None:
-            self._pacing = Lock()
+        if self._watchdog_sends is not None:
+            self._watchdog_sends = Lock()
 
     def _behind_held(self, data: bytes | memoryview) -> bytes | memoryview:
         """What to send, now that the head that was held back goes before it."""
@@ -198,7 +198,7 @@ class Output:
         """:meth:`send` a block of a body that may not be the last.
 
         One that comes close behind another is held back, and leaves with those that follow; alone, if
-        nothing follows for a moment: the pacer sees to that.  (PEP 3333: a server may go on sending a
+        nothing follows for a moment: the watchdog sees to that.  (PEP 3333: a server may go on sending a
         block while the application makes the next.)
         """
         now = monotonic()
@@ -301,12 +301,12 @@ class Output:
 
     def _wait_for_room(self, timeout: float) -> bool:
         link = self.link
-        held_up = link.watch.held_up
+        held_up = link.loop.held_up
         held_up[link] = None
         try:
             return wait_for(link.sock, select.POLLOUT, timeout)
         finally:
-            with link.watch.lock:  # see Input.evict
+            with link.loop.lock:  # see Input.evict
                 del held_up[link]
 
     def send_file_piece(self, descriptor: int, offset: int, count: int) -> int:

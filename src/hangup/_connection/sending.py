@@ -43,22 +43,22 @@ class Sending:
     def begin(self) -> bool:
         """Have the event loop send what is left over; False if it can't."""
         link = self.link
-        watch = link.watch
-        output = watch.poller.output
+        loop = link.loop
+        output = loop.poller.output
         if output is None:
             return False
-        with watch.lock:
-            if watch.ended or not (link.watched or watch.register_locked(link)):
+        with loop.lock:
+            if loop.ended or not (link.watched or loop.register_locked(link)):
                 return False
-            if watch.held_bytes + self._held_bytes > watch.most_held:
+            if loop.held_bytes + self._held_bytes > loop.most_held:
                 return False
-            watch.held_bytes += self._held_bytes
+            loop.held_bytes += self._held_bytes
             self._queued = bytes_queued(link.sock)
             deadline = link.deadline = monotonic() + link.config.write_timeout
             # In this order: the poller tells at once if there is room by now.
             link.state = State.SENDING
             output(link.sock, True)
-        watch.expect(deadline)
+        loop.expect(deadline)
         return True
 
     def on_ready(self, flags: int) -> bool | None:
@@ -67,7 +67,7 @@ class Sending:
         True when all is sent and the connection goes on, False when it is to be closed, else None.
         """
         link = self.link
-        with link.watch.lock:
+        with link.loop.lock:
             pass  # Whoever handed it over has done with it.
         if flags & GONE:
             link.left(link.error() or DisconnectReason.RESET)
@@ -110,7 +110,7 @@ class Sending:
             return True
         self._queued = left
         link.deadline = monotonic() + link.config.write_timeout
-        link.watch.expect(link.deadline)
+        link.loop.expect(link.deadline)
         return False
 
     def give_up(self) -> None:
@@ -123,12 +123,12 @@ class Sending:
 
     def _end(self) -> None:
         link = self.link
-        watch = link.watch
-        with watch.lock:
-            watch.held_bytes -= self._held_bytes
+        loop = link.loop
+        with loop.lock:
+            loop.held_bytes -= self._held_bytes
         self.exchange.ended_at = link.idle_since = monotonic()
         self._output.drop_remainder()
-        output = watch.poller.output
+        output = loop.poller.output
         assert output is not None
         output(link.sock, False)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
-__all__ = ["ANY_LENGTH", "AnswerStream", "ClientSocket", "RequestStream"]
+__all__ = ["ANY_LENGTH", "ClientSocket", "RequestStream", "ResponseStream"]
 
 _log = logging.getLogger("hangup")
 
@@ -219,7 +219,7 @@ class Ways(Protocol):
     def closing(self) -> "Closes": ...
 
 
-class AnswerStream(io.BufferedIOBase):
+class ResponseStream(io.BufferedIOBase):
     """A file to write to: ``wfile``.
 
     Unbuffered, as ``http.server``'s: what is written leaves at once.  Only the head waits, for a
@@ -355,7 +355,7 @@ class ClientSocket(socket.socket):
             raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
         reading, writing = "r" in mode or "w" not in mode, "w" in mode
         reader = self.connection.input.stream
-        writer: Any = AnswerStream(self.connection, self)
+        writer: Any = ResponseStream(self.connection, self)
         size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering <= 1 else buffering
         if reading and writing:
             both: Any = io.BufferedRWPair(_Unbuffered(reader), writer, size)

@@ -8,7 +8,7 @@ TLS is read, sent on and watched exactly as a plain one, and no thread ever wait
 event loop reads and decrypts what comes, up to :data:`AHEAD` bytes.  It means what FIN means.
 
 *Who may touch what.*  An SSL object is no thing for two threads at once, and three may want it: the
-owner, the pacer that sends a head, the event loop that looks ahead.  ``_ciphering`` guards the SSL
+owner, the watchdog that sends a head, the event loop that looks ahead.  ``_ciphering`` guards the SSL
 object, both BIOs, the bytes that have been decrypted and not been taken, those encrypted and not sent,
 and the closing of the descriptor, whose number may be another connection's a moment later.  It is never
 held while waiting.
@@ -221,11 +221,11 @@ class TLSTransport(Transport):
             data = self._pull_locked(AHEAD)
             self.read_ahead += data
             left = self._departure_locked()
-        if link.watch.rearm is not None:
-            link.watch.rearm(link.sock)
+        if link.loop.rearm is not None:
+            link.loop.rearm(link.sock)
         if left is not None and link.peer.state is ClientState.OPEN:
             link.left(left)
-            link.watch.on_left(link)
+            link.loop.on_left(link)
         return bool(data) or left is not None
 
     def has_news(self) -> bool:
@@ -298,6 +298,6 @@ class TLSTransport(Transport):
 
     def close(self, *, farewell: bool) -> None:
         with self._ciphering:
-            if farewell and not self.link.watch.forked:  # It is the parent's to say.
+            if farewell and not self.link.loop.forked:  # It is the parent's to say.
                 self._say_goodbye_locked()
             super().close(farewell=farewell)

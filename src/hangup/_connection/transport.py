@@ -75,7 +75,7 @@ class Transport:
     def close(self, *, farewell: bool) -> None:  # noqa: ARG002
         """Close the descriptor."""
         link = self.link
-        if link.watch.has_children:
+        if link.loop.has_children:
             try:
                 _shutdown(link.sock, socket.SHUT_RDWR)  # see _system.fork
             except OSError:

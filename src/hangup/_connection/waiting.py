@@ -20,13 +20,13 @@ def wait_for_request(
     arrival: Arrival, delivery: Delivery, transport: Transport, idle_timeout: float
 ) -> bool:
     """Block until a request is at hand; False if the client left, or was idle for ``idle_timeout`` s."""
-    link, wire = transport.link, arrival.wire
+    link, parser = transport.link, arrival.parser
     deadline = monotonic() + idle_timeout
     begun = False
-    watch = link.watch
-    if watch.forked:
+    loop = link.loop
+    if loop.forked:
         return False  # The next request is the parent's.
-    watch.waiting[link] = None  # Before the look at `draining`, see Watch.drain.
+    loop.waiting[link] = None  # Before the look at `draining`, see EventLoop.drain.
     try:
         while True:
             # Before the look, not after it: a request may have come, and a FIN behind it.
@@ -34,9 +34,9 @@ def wait_for_request(
             link.drained = False
             if arrival.advance():
                 return True
-            if had_left or not link.keep_open or watch.draining:
+            if had_left or not link.keep_open or loop.draining:
                 break
-            if not begun and has_begun(wire.buffer):
+            if not begun and has_begun(parser.buffer):
                 begun, deadline = True, monotonic() + link.config.request_header_timeout
             left = max(0.0, deadline - monotonic())
             open_still = link.peer.state is ClientState.OPEN
@@ -44,8 +44,8 @@ def wait_for_request(
                 _time_out(arrival, delivery, transport)
                 break
     finally:
-        with watch.lock:
-            del watch.waiting[link]
+        with loop.lock:
+            del loop.waiting[link]
     if link.peer.state is not ClientState.OPEN:
         delivery.tell_unfinished(arrival.unfinished())
     return False
@@ -56,18 +56,18 @@ def _time_out(arrival: Arrival, delivery: Delivery, transport: Transport) -> Non
     exchange = arrival.unfinished()
     if exchange is not None:
         transport.link.keep_open = False
-        delivery.answer_at_once(transport, exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
+        delivery.respond_at_once(transport, exchange, Outcome.TIMED_OUT, 408, "Request Timeout")
 
 
 def stop_waiting(transport: Transport) -> None:
     """Have a thread that is in :func:`wait_for_request` return, unless a request comes.
 
-    Any thread.  With ``watch.lock``, as the thread may be done with waiting just now, and this would end
+    Any thread.  With ``loop.lock``, as the thread may be done with waiting just now, and this would end
     what it reads next.
     """
     link = transport.link
-    with link.watch.lock:
-        if link not in link.watch.waiting or transport.has_news():
+    with link.loop.lock:
+        if link not in link.loop.waiting or transport.has_news():
             return
         try:
             # Only its waiting side: what it has sent is not touched.

@@ -1,6 +1,6 @@
 """Callbacks: each runs once, in a thread of its own, and is over when its block has been left.
 
-A callback may block: a database's cancel can take half a minute.  So the thread that keeps the watch
+A callback may block: a database's cancel can take half a minute.  So the thread that runs the event loop
 runs none, and none waits for another: :class:`Callbacks` always has a thread to spare.
 """
 
@@ -34,7 +34,7 @@ class Callbacks:
     ``_lock`` guards ``_idle``, ``_threads`` and ``_closed``.  ``_idle`` counts the threads that wait
     for a job, or have been started to; from :meth:`prepare` on it is at least one between any two
     jobs, as a thread that takes a job first sees to it that another is there.  So :meth:`start`, which
-    the watch calls, starts no thread and waits for none.
+    the event loop calls, starts no thread and waits for none.
     """
 
     def __init__(self, name: str, idle_timeout: float) -> None:
@@ -48,7 +48,7 @@ class Callbacks:
         self._closed = False
 
     def prepare(self) -> None:
-        """There will be jobs.  Any thread but the watch's."""
+        """There will be jobs.  Any thread but the event loop's."""
         if not self._idle:
             with self._lock:
                 self._spare_thread_locked()

@@ -50,7 +50,7 @@ class DisconnectReason(enum.Enum):
 class Peer:
     """The other end of one connection, for as long as that lasts.
 
-    Written by whichever thread notices a departure: the one that keeps the watch, or the one that
+    Written by whichever thread notices a departure: the one that runs the event loop, or the one that
     handles the connection and meets an error.  ``_noting`` guards that; one lock for all peers, as a
     departure is noted once.  ``state`` is set last, so a reader that sees it finds reason and time.
     """

@@ -19,8 +19,8 @@ __all__ = ["Acceptor"]
 class Acceptor:
     """Accepts from one listening socket, which doesn't block.  The watching thread's alone.
 
-    ``make`` makes a connection of what :meth:`accept` returns, and of the watch: a plain one, or one
-    over TLS with the context that ``context_of`` gives at that time.
+    ``make`` makes a connection of what :meth:`accept` returns, and of the event loop: a plain one, or
+    one over TLS with the context that ``context_of`` gives at that time.
     """
 
     def __init__(self, sock: socket.socket, context_of: "ContextOf | None" = None) -> None:
@@ -46,14 +46,14 @@ class Acceptor:
 
 
 def _on_path(
-    make: "Callable[..., Connection]", sock: ClientSocket, address: Any, watch: Any, *, raw: bool = False
+    make: "Callable[..., Connection]", sock: ClientSocket, address: Any, loop: Any, *, raw: bool = False
 ) -> Connection:
-    connection = make(sock, address, watch, raw=raw)
-    connection.input.wire.take_paths()
+    connection = make(sock, address, loop, raw=raw)
+    connection.input.parser.take_paths()
     return connection
 
 
 def _over_tls(
-    context_of: "ContextOf", sock: ClientSocket, address: Any, watch: Any, *, raw: bool = False
+    context_of: "ContextOf", sock: ClientSocket, address: Any, loop: Any, *, raw: bool = False
 ) -> Connection:
-    return Connection(sock, address, watch, context_of(), raw=raw)
+    return Connection(sock, address, loop, context_of(), raw=raw)

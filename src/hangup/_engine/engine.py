@@ -1,7 +1,7 @@
-"""A server: listening sockets, the engine behind them, and a front door.
+"""A server: listening sockets, the engine behind them, and a front end.
 
-The engine (watches, workers, pacer) knows connections and requests.  What a request means is the
-business of a :class:`Door`: the ``http.server`` classes are one, WSGI another.
+The engine (event loops, workers, watchdog) knows connections and requests.  What a request means is the
+business of a :class:`FrontEnd`: the ``http.server`` classes are one, WSGI another.
 """
 
 import logging
@@ -18,19 +18,19 @@ from .._connection.sinks import Sinks
 from .._disconnect.callbacks import Callbacks
 from .._disconnect.client import find_request
 from .._disconnect.peer import ClientState, renew_lock
-from .._http1.error_response import plain_answer
+from .._http1.error_response import plain_response
 from .._system.fork import ForkWatch, end_process
 from .._system.poller import new_poller
 from ..config import Config
-from ..exceptions import BodyTimeout, ClientDisconnected, RequestRejected
+from ..exceptions import BodyTimeout, ClientDisconnected, ConfigError, RequestRejected
 from ..records import Outcome, RequestRecord
-from .event_loop import Accept, Watch
+from .event_loop import Accept, EventLoop
 from .handover import HAS_LOCK
 from .serial_workers import SerialWorkers
-from .watchdog import Pacer
+from .watchdog import Watchdog
 from .workers import Workers
 
-__all__ = ["Door", "Server", "tune_listener"]
+__all__ = ["Engine", "FrontEnd", "tune_listener"]
 
 _log = logging.getLogger("hangup")
 
@@ -43,8 +43,8 @@ _PROBES = 3
 _LAST_CHANCE = 1.0
 
 
-class Door(Protocol):
-    """What a front door does for the engine.  Called by the thread that owns the connection."""
+class FrontEnd(Protocol):
+    """What a front end does for the engine.  Called by the thread that owns the connection."""
 
     def acceptor(self, sock: socket.socket) -> Accept:
         """What takes one connection from this listening socket."""
@@ -83,18 +83,20 @@ def tune_listener(sock: socket.socket, config: Config) -> None:
                 _log.debug("%s: %s", name, error)
 
 
-def _useful_watches(config: Config) -> int:
+def _event_loop_count(config: Config) -> int:
     """How many event loops are of use: one where one thread at a time runs Python code, else one a core.
 
     The environment may say another number, as the tests do.
     """
     said = os.environ.get("HANGUP_EVENT_LOOPS")
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    if said and not (said.isascii() and said.isdigit()):
+        raise ConfigError(f"HANGUP_EVENT_LOOPS is a number of event loops, 1 or more, not {said!r}")
     number = int(said) if said else 1 if HAS_LOCK else cores
     return max(1, min(number, config.max_threads))
 
 
-class Server:
+class Engine:
     """The engine of one server, from :meth:`start` to :meth:`close`.
 
     ``serial`` has one handler run at a time, in the thread that calls :meth:`serve_one`.  All methods
@@ -103,7 +105,7 @@ class Server:
 
     def __init__(
         self,
-        door: Door,
+        front_end: FrontEnd,
         config: Config,
         *,
         serial: bool = False,
@@ -111,28 +113,28 @@ class Server:
         sinks: Sequence[Callable[[RequestRecord], None]] = (),
         access_sink: Callable[[RequestRecord], None] | None = None,
     ) -> None:
-        self._door = door
+        self._front_end = front_end
         self._config = config
         self._serial = serial
         #: Where the records of its requests go.
         self.sinks = Sinks(sinks, access_sink)
         #: The event loops, with connections of their own: one, or one for each core that can be used.
-        self.watches = [
-            Watch(config, new_poller(), self.sinks)
-            for _ in range(1 if serial else _useful_watches(config))
+        self.loops = [
+            EventLoop(config, new_poller(), self.sinks)
+            for _ in range(1 if serial else _event_loop_count(config))
         ]
         #: The first of them, which is all there is where handlers run one at a time.
-        self.watch = self.watches[0]
+        self.loop = self.loops[0]
         self._callbacks = Callbacks(name, config.thread_idle_timeout)
         kind = SerialWorkers if serial else Workers
-        self.workers = kind(self.watches, self.serve, config.max_threads, name)
-        self._pacer = Pacer(self.workers.look, f"{name}-pacer")
-        for watch in self.watches:
-            watch.on_closed = door.closed
-            watch.callbacks = self._callbacks
-            watch.pacer = self._pacer
-            watch.share(self.watches)
-        # A watch closes its listening sockets when it drains: each has descriptors of its own.
+        self.workers = kind(self.loops, self.serve, config.max_threads, name)
+        self._watchdog = Watchdog(self.workers.look, f"{name}-watchdog")
+        for loop in self.loops:
+            loop.on_closed = front_end.closed
+            loop.callbacks = self._callbacks
+            loop.watchdog = self._watchdog
+            loop.share(self.loops)
+        # An event loop closes its listening sockets when it drains: each has descriptors of its own.
         self._duplicates: list[socket.socket] = []
         self._fork_watch: ForkWatch | None = None
 
@@ -142,24 +144,24 @@ class Server:
         ``one_at_a_time`` says not to accept several in one go.
         """
         tune_listener(sock, self._config)
-        for watch in self.watches:
+        for loop in self.loops:
             own = sock
-            if watch is not self.watch:
+            if loop is not self.loop:
                 own = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
                 own.setblocking(False)
                 self._duplicates.append(own)
-            watch.listen(own, self._door.acceptor(own), one_at_a_time=one_at_a_time)
+            loop.listen(own, self._front_end.acceptor(own), one_at_a_time=one_at_a_time)
 
     def start(self) -> None:
         """Start the threads."""
         self._fork_watch = ForkWatch(self)
-        self._pacer.start()
+        self._watchdog.start()
         self.workers.start()
 
     def before_fork(self) -> None:
         """A child will have copies of our descriptors, see ``_system.fork``."""
-        for watch in self.watches:
-            watch.has_children = True
+        for loop in self.loops:
+            loop.has_children = True
 
     def after_fork_in_child(self) -> None:
         """This process is a forked child: nothing is served here, see ``_system.fork``."""
@@ -167,9 +169,9 @@ class Server:
         request = find_request()
         own = request.after_fork() if isinstance(request, Exchange) else None
         others = self.workers.connections()
-        for watch in self.watches:
-            mine = own if isinstance(own, Connection) and own.watch is watch else None
-            watch.after_fork(mine, [each for each in others if each.watch is watch])
+        for loop in self.loops:
+            mine = own if isinstance(own, Connection) and own.loop is loop else None
+            loop.after_fork(mine, [each for each in others if each.loop is loop])
         self.workers.after_fork()
         self._callbacks.after_fork()
 
@@ -194,8 +196,8 @@ class Server:
         Who listens on the same socket next would miss the connection that is accepted meanwhile.
         """
         self.drain()
-        for watch in self.watches:
-            watch.accepts_no_more.wait()
+        for loop in self.loops:
+            loop.accepts_no_more.wait()
 
     def drain(self, patience: float = 0.0, *, close_listeners: bool = False) -> None:
         """Accept nothing more and close what is idle; requests in progress go on.
@@ -204,9 +206,9 @@ class Server:
         client may be sending it at this moment.  ``close_listeners`` closes the listening sockets, after
         what waits there has been accepted.
         """
-        for watch in self.watches:
-            watch.closes_listeners = close_listeners
-            watch.drain(patience)
+        for loop in self.loops:
+            loop.closes_listeners = close_listeners
+            loop.drain(patience)
 
     @property
     def busy(self) -> bool:
@@ -225,20 +227,20 @@ class Server:
         Without ``wait``, a handler that runs on keeps its thread and its connection to itself; both
         end with it.
         """
-        for watch in self.watches:
-            watch.drain()
+        for loop in self.loops:
+            loop.drain()
         if wait:
             self.workers.join(None if grace is None else grace - waited)
             if self.cut_off(grace):
                 self.workers.join(_LAST_CHANCE)
-        for watch in self.watches:
-            watch.stop()
+        for loop in self.loops:
+            loop.stop()
         self.workers.stop()
         self.workers.join_idle()
         self._callbacks.close()
-        self._pacer.stop()
-        for watch in self.watches:
-            watch.close()
+        self._watchdog.stop()
+        for loop in self.loops:
+            loop.close()
         for duplicate in self._duplicates:
             duplicate.close()
 
@@ -266,7 +268,7 @@ class Server:
         A forked child ends here, when its handler does.
         """
         self._serve(connection)
-        if connection.watch.forked:
+        if connection.loop.forked:
             end_process()
 
     def _serve(self, connection: Connection) -> None:
@@ -286,7 +288,7 @@ class Server:
                 if not connection.rest():
                     return
         except Exception as error:
-            if connection.watch.forked:
+            if connection.loop.forked:
                 self._end_child(connection, error)
             try:
                 self._failed(connection, error)
@@ -296,7 +298,7 @@ class Server:
                 self._end(connection)
         except BaseException as error:
             # SystemExit, say, or asyncio's CancelledError. They end a handler, and not the server.
-            if connection.watch.forked:
+            if connection.loop.forked:
                 end_process(error)
             try:
                 self._failed(connection, error)
@@ -309,7 +311,7 @@ class Server:
         """A handler has raised in a forked child: say so, and leave it to the parent to answer."""
         try:
             if not isinstance(error, ClientDisconnected):
-                self._door.failed(connection, error)
+                self._front_end.failed(connection, error)
         finally:
             end_process(error)
 
@@ -317,7 +319,7 @@ class Server:
         exchange.start(connection)
         answer = connection.answer
         if answer is None:
-            self._door.handle(connection)
+            self._front_end.handle(connection)
         else:
             answer()
 
@@ -342,12 +344,12 @@ class Server:
         elif connection.peer.disconnected_at is not None:
             _log.debug("a handler raised after its client had left", exc_info=error)
         else:
-            if connection.exchange is not None and not connection.exchange.answer_began:
-                # Before it is reported: that takes a while, in which the pacer would send the head.
+            if connection.exchange is not None and not connection.exchange.response_began:
+                # Before it is reported: that takes a while, in which the watchdog would send the head.
                 connection.output.take_back()
             try:
                 if not (self._serial and not isinstance(error, Exception)):
-                    self._door.failed(connection, error)
+                    self._front_end.failed(connection, error)
             finally:
                 self._answer(connection, Outcome.FAILED, 500, "Internal Server Error")
 
@@ -360,12 +362,12 @@ class Server:
         exchange.outcome = outcome
         if outcome is not Outcome.FAILED:
             exchange.reason = reason
-        if not exchange.answer_began:
+        if not exchange.response_began:
             connection.output.take_back()
-        if exchange.answer_began:  # Maybe just now: until the head was back, the pacer could send it.
-            return
+        if exchange.response_began:
+            return  # Maybe just now: until the head was back, the watchdog could send it.
         exchange.status = status
-        head, body = plain_answer(status, reason)
+        head, body = plain_response(status, reason)
         exchange.head_out = len(head)
         phase = exchange.phase
         try:
@@ -379,6 +381,6 @@ class Server:
         connection.end_exchange(keep_open=False)
         try:
             if connection.one_thread:
-                connection.watch.end_handler(connection)
+                connection.loop.end_handler(connection)
         finally:
             connection.closing.finish()

@@ -1,4 +1,4 @@
-"""The watch: what the leading thread does while it leads.
+"""The event loop: what the leading thread does while it leads.
 
 It polls, accepts, receives heads, notices departures, keeps the deadlines, and hands out one
 connection at a time that has a request at hand.  It never runs a handler.
@@ -26,7 +26,7 @@ from ..config import Config
 from .listener import ACCEPT_AT_ONCE, Accept, Listener, Listeners
 from .room import close_some, room_for_connections
 
-__all__ = ["Accept", "Watch"]
+__all__ = ["Accept", "EventLoop"]
 
 _log = logging.getLogger("hangup")
 
@@ -43,7 +43,7 @@ class _Timed(Protocol):
 
 
 class _Watched(_Timed, Protocol):
-    """What the watch knows of an entry: a connection, or a listener."""
+    """What the event loop knows of an entry: a connection, or a listener."""
 
     def on_ready(self, flags: int) -> bool: ...
 
@@ -65,24 +65,24 @@ class _Waker:
 
 
 class _Newcomer:
-    """A connection that another watch has accepted."""
+    """A connection that another event loop has accepted."""
 
     deadline = math.inf
 
-    def __init__(self, watch: "Watch", connection: Connection) -> None:
-        self._watch = watch
+    def __init__(self, loop: "EventLoop", connection: Connection) -> None:
+        self._loop = loop
         self.connection = connection
 
     def on_ready(self, _flags: int) -> bool:
-        self._watch.add(self.connection)
+        self._loop.add(self.connection)
         return False
 
     def on_deadline(self) -> bool:
         return False
 
 
-class Watch(Loop):
-    """Connections of one server, and what is to be seen of them: all, where there is but one watch.
+class EventLoop(Loop):
+    """Connections of one server, and what is to be seen of them: all, where there is but one event loop.
 
     ``next``, ``add`` and ``hand_out`` are the leading thread's, one at a time, and so are ``_ready``,
     ``_at_hand``, ``next_sweep`` and every idle connection.  All else may be called by any thread.  Of
@@ -143,11 +143,12 @@ class Watch(Loop):
         #: How many of them there may be. Set before the threads start.
         self.most_held = config.max_held_output
         #: How many connections may be open; how many were opened, which the thread that accepts counts,
-        #: with ``lock`` where there are several watches; and how many are gone, which ``lock`` guards.
+        #: with ``lock`` where there are several event loops; and how many are gone, which ``lock``
+        #: guards.
         self.most = config.max_connections or room_for_connections()
         self.opened = self.gone = 0
-        #: The server's watches, where it has several. Set before the threads start.
-        self._all: Sequence[Watch] = (self,)
+        #: The server's event loops, where it has several. Set before the threads start.
+        self._all: Sequence[EventLoop] = (self,)
         #: Whether the latest look found more than one entry ready. The leader's.
         self.is_crowded = False
         #: Listeners that wait for room. The leader's.
@@ -160,7 +161,7 @@ class Watch(Loop):
     # -- the leading thread
 
     def next(self) -> Connection | None:
-        """Wait until a connection has a request at hand; None when the watch has ended."""
+        """Wait until a connection has a request at hand; None when the event loop has ended."""
         ready = self._ready
         at_hand = self._at_hand
         while True:
@@ -192,7 +193,7 @@ class Watch(Loop):
     def _contain(entry: _Timed) -> None:
         """A defect of ours, or of a hook's, in an exception handler.
 
-        It costs that client its connection, and nobody else; least of all does it end the watch.
+        It costs that client its connection, and nobody else; least of all does it end the event loop.
         """
         _log.exception("while watching %r", entry)
         if isinstance(entry, Connection):
@@ -261,39 +262,39 @@ class Watch(Loop):
         if connection.deadline < self.next_sweep:
             self.next_sweep = connection.deadline
 
-    def share(self, watches: "Sequence[Watch]") -> None:
-        """This is one of several watches, among which connections are shared out.  Before the start."""
-        self._all = watches
-        self.most = max(1, self.most // len(watches))
-        self.most_held //= len(watches)
+    def share(self, loops: "Sequence[EventLoop]") -> None:
+        """This is one of several, among which connections are shared out.  Before the start."""
+        self._all = loops
+        self.most = max(1, self.most // len(loops))
+        self.most_held //= len(loops)
 
     def note_opened(self) -> None:
-        """One more connection is made, by the thread that accepts, or by another watch's."""
+        """One more connection is made, by the thread that accepts, or by another event loop's."""
         if len(self._all) > 1:
             with self.lock:
                 self.opened += 1
         else:
             self.opened += 1
 
-    def least_connected(self) -> "Watch":
-        """The watch that is to have the next connection: this one, unless another has fewer by two.
+    def least_connected(self) -> "EventLoop":
+        """The event loop that is to have the next connection: this one, unless another has fewer by two.
 
         While it drains, this one: others may have ended.
         """
         if not self.draining:
             own = self.opened - self.gone
-            for watch in self._all:
-                if watch.opened - watch.gone + 1 < own:
-                    return watch
+            for loop in self._all:
+                if loop.opened - loop.gone + 1 < own:
+                    return loop
         return self
 
     def take_in(self, connection: Connection) -> None:
-        """A new connection that another watch has accepted for this one."""
+        """A new connection that another event loop has accepted for this one."""
         self._ready.append((_Newcomer(self, connection), 0))
         self.poller.wake()
 
     def _newcomers(self) -> list[Connection]:
-        """Those that other watches have accepted, and this one has not looked at yet."""
+        """Those that other event loops have accepted, and this one has not looked at yet."""
         return [entry.connection for entry, _ in self._ready if isinstance(entry, _Newcomer)]
 
     def make_room(self) -> bool:
@@ -466,7 +467,7 @@ class Watch(Loop):
             own.after_fork()
 
     def close(self) -> None:
-        """Close what is left, after the watch has ended."""
+        """Close what is left, after the event loop has ended."""
         with self.lock:
             self.ended = True
         for connection in [*self._at_hand, *self._newcomers()]:

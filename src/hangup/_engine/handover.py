@@ -37,11 +37,11 @@ _LONG = 0.005
 # One in so many is measured while none blocks: it costs some 3 µs.
 _NOW_AND_THEN = 4
 # The weight of the newest handler in the running average. It rises sooner than it falls: where one
-# request in ten blocks, a leader that trusts the nine runs into the tenth, and the watch pauses for a
-# tick or two (with one in ten of 50 ms, the 99th percentile of the others was 1.5 ms, and is 0.5).
+# request in ten blocks, a leader that trusts the nine runs into the tenth, and the event loop pauses for
+# a tick or two (with one in ten of 50 ms, the 99th percentile of the others was 1.5 ms, and is 0.5).
 _RISING = 0.1
 _FALLING = 0.03
-# Seconds. For so long one handler counts at the most: then the pacer has long given the lead away.
+# Seconds. For so long one handler counts at the most: then the watchdog has long given the lead away.
 _LONGEST = 0.01
 # Seconds. What a handler that had to be taken over counts for. One among many that compute costs the
 # others two or three milliseconds: less than giving the lead away before all of them. Two within some
@@ -148,7 +148,7 @@ class Handover:
         self._decide()
 
     def note_blocked(self) -> None:
-        """The pacer has found a handler that blocks, and given the lead away."""
+        """The watchdog has found a handler that blocks, and given the lead away."""
         # Not when it ends: the next request may block for as long. Handlers that have blocked of late
         # are believed at once.
         self._count(_TAKEN_OVER, rising=1.0 if self._pause > _SOON else _RISING)

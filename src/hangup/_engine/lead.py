@@ -3,7 +3,7 @@
 import threading
 from typing import TYPE_CHECKING
 
-from .event_loop import Watch
+from .event_loop import EventLoop
 
 if TYPE_CHECKING:
     from .._connection.connection import Connection
@@ -12,19 +12,20 @@ __all__ = ["Lead", "Worker"]
 
 
 class Lead:
-    """What a leader leads: a watch, and the baton.
+    """What a leader leads: an event loop, and the baton.
 
     ``table`` holds the baton while the leader is inside a handler, under the leader's name: the leader
     takes up its own alone, for by then there may lie another's.  Whoever takes it leads; that is one
-    atomic operation.  The pacer takes it with the pool's lock held, so that whoever misses its baton and
-    then takes the lock sees the pacer's work done.  ``turn`` is the leader's to write; ``turn_seen`` and
-    ``stuck_since``, since when the leader has been inside the same handler, are the pacer's.
+    atomic operation.  The watchdog takes it with the pool's lock held, so that whoever misses its baton
+    and then takes the lock sees the watchdog's work done.  ``turn`` is the leader's to write;
+    ``turn_seen`` and ``stuck_since``, since when the leader has been inside the same handler, are the
+    watchdog's.
     """
 
-    __slots__ = ("stuck_since", "table", "turn", "turn_seen", "watch")
+    __slots__ = ("loop", "stuck_since", "table", "turn", "turn_seen")
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, loop: EventLoop) -> None:
+        self.loop = loop
         self.table: dict[Worker, None] = {}
         self.turn = self.turn_seen = 0
         self.stuck_since = 0.0

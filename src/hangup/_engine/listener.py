@@ -67,12 +67,12 @@ class Listener:
     """A listening socket, and how to take connections from it.  The watching thread's alone."""
 
     def __init__(
-        self, sock: socket.socket, accept: Accept, watch: Accepting, most: int = ACCEPT_AT_ONCE
+        self, sock: socket.socket, accept: Accept, loop: Accepting, most: int = ACCEPT_AT_ONCE
     ) -> None:
         self.sock = sock
         self.deadline = math.inf
         self._accept = accept
-        self._watch = watch
+        self._loop = loop
         self._at_once = 1
         self._looked_at = 0.0
         self._warned_at = -math.inf
@@ -88,7 +88,7 @@ class Listener:
         now = monotonic()
         busy = now - self._looked_at < ACCEPT_BUSY
         self._looked_at = now
-        if self._watch.is_crowded:
+        if self._loop.is_crowded:
             self._at_once = self._most
         else:
             self._at_once = min(self._at_once * 2, self._most) if busy else 1
@@ -100,23 +100,23 @@ class Listener:
 
         Returns whether ``most`` were accepted.
         """
-        watch = self._watch
+        loop = self._loop
         for number in range(most):
-            gone = watch.gone
-            if watch.opened - gone >= watch.most and not watch.draining:
+            gone = loop.gone
+            if loop.opened - gone >= loop.most and not loop.draining:
                 if number:
                     return False  # There may be none any more: nobody need go for it.
-                if not watch.make_room():
-                    self._pause(f"{watch.most} connections are open, and none is idle", gone)
+                if not loop.make_room():
+                    self._pause(f"{loop.most} connections are open, and none is idle", gone)
                     return False
-            taker = watch.least_connected()
+            taker = loop.least_connected()
             try:
                 connection = self._accept(taker)
             except BlockingIOError:
                 self._at_once = 1
                 return False
             except OSError as error:
-                if error.errno in _EXHAUSTED and not (watch.make_room() and watch.gone > gone):
+                if error.errno in _EXHAUSTED and not (loop.make_room() and loop.gone > gone):
                     self._pause(error, gone)
                 # Anything else befell that one connection, before it was accepted.
                 return False
@@ -124,8 +124,8 @@ class Listener:
                 continue
             if not self.wanted(connection):
                 connection.closing.close()
-            elif taker is watch:
-                watch.add(connection)
+            elif taker is loop:
+                loop.add(connection)
             else:
                 taker.take_in(connection)
         return True
@@ -136,34 +136,34 @@ class Listener:
         if now - self._warned_at > ACCEPT_WARNING:
             self._warned_at = now
             _log.warning("accepting pauses: %s", why)
-        self._watch.poller.remove(self.sock)
+        self._loop.poller.remove(self.sock)
         self.deadline = now + ACCEPT_PAUSE
         self.gone_before = gone
-        self._watch.paused.add(self)
-        self._watch.expect(self.deadline)
-        self._watch.on_full()
+        self._loop.paused.add(self)
+        self._loop.expect(self.deadline)
+        self._loop.on_full()
 
     def on_deadline(self) -> bool:
         """The pause is over."""
         self.deadline = math.inf
-        self._watch.paused.discard(self)
+        self._loop.paused.discard(self)
         if not self._suspended:
-            self._watch.poller.add_listener(self.sock)
+            self._loop.poller.add_listener(self.sock)
         return False
 
     def suspend(self) -> None:
         """Leave what comes to the kernel's backlog."""
         self._suspended = True
-        if self not in self._watch.paused:
-            self._watch.poller.remove(self.sock)
+        if self not in self._loop.paused:
+            self._loop.poller.remove(self.sock)
 
     def resume(self) -> None:
         """Accept again."""
         if not self._suspended:
             return
         self._suspended = False
-        if self not in self._watch.paused:
-            self._watch.poller.add_listener(self.sock)
+        if self not in self._loop.paused:
+            self._loop.poller.add_listener(self.sock)
             self.accept(self._most)
 
 

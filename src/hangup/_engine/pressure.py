@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .._connection.connection import Connection
     from .._connection.exchange import Exchange
-    from .event_loop import Watch
+    from .event_loop import EventLoop
 
 __all__ = ["Pressure"]
 
@@ -33,20 +33,20 @@ _RECENT = 0.5
 class Pressure:
     """Looks at the clients that are waited for, while requests or connections wait.
 
-    The first watch's event loop does that, for all of them.  ``waiting`` tells how many requests wait
+    The first event loop does that, for all of them.  ``waiting`` tells how many requests wait
     for a thread.
     """
 
-    def __init__(self, watches: "Sequence[Watch]", waiting: "Callable[[], int]") -> None:
+    def __init__(self, loops: "Sequence[EventLoop]", waiting: "Callable[[], int]") -> None:
         self.deadline = math.inf
-        self._watches = watches
+        self._loops = loops
         self._waiting = waiting
-        self._rate = watches[0].config.min_data_rate_under_load
+        self._rate = loops[0].config.min_data_rate_under_load
         # How much had moved when a client was first seen, and when that was.
         self._seen: dict[Exchange, tuple[int, float]] = {}
-        watches[0].timers.append(self)
-        for watch in watches:
-            watch.on_full = self._begin_for_room
+        loops[0].timers.append(self)
+        for loop in loops:
+            loop.on_full = self._begin_for_room
         # When a connection was last found to wait for room.
         self._full_at = -math.inf
 
@@ -54,7 +54,7 @@ class Pressure:
         """A request waits for a thread."""
         if self.deadline == math.inf:
             self.deadline = monotonic() + _INTERVAL
-            self._watches[0].expect(self.deadline)
+            self._loops[0].expect(self.deadline)
 
     def _begin_for_room(self) -> None:
         self._full_at = monotonic()
@@ -68,7 +68,7 @@ class Pressure:
             self._seen.clear()
             self.deadline = math.inf
             return False
-        for connection in [one for watch in self._watches for one in list(watch.waiting)][:waiting]:
+        for connection in [one for loop in self._loops for one in list(loop.waiting)][:waiting]:
             waiting -= 1
             stop_waiting(connection.transport)
         for connection in self._slow(full=full)[:waiting]:
@@ -80,9 +80,9 @@ class Pressure:
         """The connections that are waited for and that are too slow, the slowest first."""
         now = monotonic()
         seen, slow = {}, []
-        clients: list[Connection] = [one for watch in self._watches for one in list(watch.held_up)]
+        clients: list[Connection] = [one for loop in self._loops for one in list(loop.held_up)]
         if full:  # Those that hold no thread hold a connection.
-            clients += [one for watch in self._watches for one in watch.sending()]
+            clients += [one for loop in self._loops for one in loop.sending()]
         for connection in clients:
             sending = connection.sending
             exchange = connection.exchange if sending is None else sending.exchange

@@ -6,7 +6,7 @@ from time import monotonic
 
 from .._connection.connection import Connection
 from .._connection.state import State
-from .event_loop import Watch
+from .event_loop import EventLoop
 from .lead import Worker
 from .request_queue import is_dead
 from .workers import Workers
@@ -20,7 +20,7 @@ _UNSERVED = (State.IDLE, State.HANDLED, State.ENDING)
 class SerialWorkers(Workers):
     """One handler at a time, in the order of arrival, and in the caller's thread (:meth:`serve`).
 
-    A second thread keeps the watch and only puts requests into the backlog.  ``_arrived`` counts
+    A second thread runs the event loop and only puts requests into the backlog.  ``_arrived`` counts
     what the backlog holds.  ``_drained`` is that thread's to set, once, when all that was accepted has
     been served; ``_drain_awaited`` the caller's, once, before it looks at ``_drained``.  Whoever comes
     second finds what the other has set, and ``_arrived`` wakes a caller that waits by then.
@@ -28,34 +28,34 @@ class SerialWorkers(Workers):
 
     def __init__(
         self,
-        watches: Sequence[Watch],
+        loops: Sequence[EventLoop],
         serve: Callable[[Connection], None],
         _max_threads: int,
         name: str,
     ) -> None:
-        super().__init__(watches, serve, 0, name)
+        super().__init__(loops, serve, 0, name)
         self._arrived = threading.Semaphore(0)
         #: Called by the leading thread when a request waits.
         self.on_waiting: Callable[[], None] = lambda: None
         self._drained = self._drain_awaited = False
-        (self._watch,) = watches
-        self._watch.on_draining = self._check_drained
+        (self._loop,) = loops
+        self._loop.on_draining = self._check_drained
 
     def _promote(self, _me: Worker, connection: Connection, *, counted: bool = False) -> bool:  # noqa: ARG002
-        connection.watch.register(connection)
+        connection.loop.register(connection)
         with self._lock:
             waits = self._wait_locked(connection)
         if waits:
             self.on_waiting()
             self._arrived.release()
         else:
-            connection.closing.turn_away()
+            connection.closing.reject()
         return False
 
     def _check_drained(self) -> None:
         if self._drained or any(
             connection.state in _UNSERVED and connection not in self.guests
-            for connection in self._watch.connections()
+            for connection in self._loop.connections()
         ):
             return
         self._drained = True
@@ -63,7 +63,7 @@ class SerialWorkers(Workers):
             self._arrived.release()
 
     def serve_until_drained(self) -> None:
-        """While the watch drains: handle all requests that were accepted, and are at hand or coming.
+        """While the event loop drains: handle all requests that were accepted, and are ready or coming.
 
         Nobody else would, and their clients would wait for as long as the listening socket is open.
         """

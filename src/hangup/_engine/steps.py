@@ -20,7 +20,7 @@ from .serial_workers import SerialWorkers
 
 if TYPE_CHECKING:
     from .._connection.connection import Connection
-    from .engine import Server
+    from .engine import Engine
 
 __all__ = ["Steps"]
 
@@ -60,11 +60,11 @@ class Steps:
     used.
     """
 
-    def __init__(self, engine: "Server", sock: socket.socket) -> None:
+    def __init__(self, engine: "Engine", sock: socket.socket) -> None:
         assert isinstance(engine.workers, SerialWorkers)
         self.engine = engine
         self._workers = engine.workers
-        self._watch = engine.watch
+        self._loop = engine.loop
         self._sock = sock
         self._started: list[threading.Thread] = []
         self._turn = threading.Lock()
@@ -74,14 +74,14 @@ class Steps:
         # Connections of our own, by their address.
         self._knocks: dict[Any, socket.socket] = {}
         engine.listen(sock, one_at_a_time=True)
-        self._watch.listeners.filter(self._is_wanted)
-        self._watch.listeners.suspend()
+        self._loop.listeners.filter(self._is_wanted)
+        self._loop.listeners.suspend()
         self._workers.on_waiting = self._request_waits
         # Set when a request has come, or a connection has closed.
         self._news = threading.Event()
-        assert engine.watch.on_closed is not None
-        self._end_handler: Callable[[Any], None] = engine.watch.on_closed
-        engine.watch.on_closed = self._closed
+        assert engine.loop.on_closed is not None
+        self._end_handler: Callable[[Any], None] = engine.loop.on_closed
+        engine.loop.on_closed = self._closed
         engine.start()
 
     def take(self, timeout: float | None) -> "Connection | None":
@@ -111,7 +111,7 @@ class Steps:
             hurried = timeout is not None and timeout < _FIRST_REQUEST
             if hurried and select.select([self._sock], [], [], timeout)[0]:
                 timeout = _FIRST_REQUEST
-            self._run(self._watch.listeners.resume)
+            self._run(self._loop.listeners.resume)
             return self._workers.take(timeout)
         finally:
             self._end_taking()
@@ -125,7 +125,7 @@ class Steps:
         if not connection.is_open or not self._turn.acquire(blocking=False):
             return False  # Somebody else is waiting for a request, whose turn it is.
         self._taking = True
-        self._run(self._watch.listeners.resume)
+        self._run(self._loop.listeners.resume)
         try:
             limit = _NEXT_REQUEST if timeout is None else min(timeout, _NEXT_REQUEST)
             deadline = monotonic() + limit
@@ -141,7 +141,7 @@ class Steps:
             self._turn.release()
 
     def _end_taking(self) -> None:
-        self._run(self._watch.listeners.suspend)
+        self._run(self._loop.listeners.suspend)
         self._taking = False
         if self._workers.waiting and not self._knocks and not self.closed:
             self._knock()
@@ -152,7 +152,7 @@ class Steps:
         Else the listening socket would stay ready, and the next call would wait for a request that does
         not come.  Clients' connections that are accepted on the way have their turn.
         """
-        while self._knocks and self._watch.listeners.accept_one():
+        while self._knocks and self._loop.listeners.accept_one():
             pass
 
     def _closed(self, connection: "Connection") -> None:
@@ -163,7 +163,7 @@ class Steps:
         """Called by the event loop's thread."""
         self._news.set()
         if self._taking:
-            self._watch.listeners.suspend()  # The next connection is for the next call.
+            self._loop.listeners.suspend()  # The next connection is for the next call.
         elif not self._knocks:
             self._knock()
 
@@ -197,14 +197,14 @@ class Steps:
 
     def _run(self, what: Callable[[], object]) -> None:
         task = _Task(what)
-        self._watch.look_at(task)
-        if not self._watch.ended:  # In this order, see Watch.next.
+        self._loop.look_at(task)
+        if not self._loop.ended:  # In this order, see EventLoop.next.
             task.done.wait()
 
     def serve(self, connection: "Connection") -> None:
         """Run the handler in this thread.  Raises what it raises, if that is no :exc:`Exception`."""
         self.engine.serve_guest(connection)
-        if self._watch.forked:
+        if self._loop.forked:
             end_process()  # A child that a handler has forked serves nothing else.
 
     def serve_in_thread(self, connection: "Connection", *, daemon: bool) -> None:

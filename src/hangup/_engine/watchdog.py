@@ -1,6 +1,6 @@
 """The pacing thread: it does what can't wait for a handler that turned out slow.
 
-Two things wait for a handler: the watch, while the leader is inside one, and an answer's head, held
+Two things wait for a handler: the event loop, while the leader is inside one, and an answer's head, held
 back to leave with the body.  Neither may wait long, and neither should cost the quick request that
 is the rule.  So this thread looks at every tick, and helps whatever it finds a second time.
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from .._system.threads import new_thread
 
-__all__ = ["LONG_TICK", "TICK", "Pacer"]
+__all__ = ["LONG_TICK", "TICK", "Watchdog"]
 
 #: Seconds. A stalled handler is seen after one to two of them; a hundredth of that is what a tick
 #: costs the leader when it has to share its core.
@@ -23,7 +23,7 @@ TICK = 0.002
 LONG_TICK = 0.008
 
 
-class Pacer:
+class Watchdog:
     """Ticks while there is anything to look at.
 
     ``look`` is what it does at each tick; it returns how long the next one is, in seconds, or 0 if there
@@ -50,7 +50,7 @@ class Pacer:
             self._thread.join()
 
     def nudge(self) -> None:
-        """There may be something to look at.  Cheap when the pacer is awake."""
+        """There may be something to look at.  Cheap when the watchdog is awake."""
         try:
             self.asleep.pop().release()
         except IndexError:

@@ -1,19 +1,19 @@
 """The threads: leader and followers (POSA2, "Leader/Followers").
 
-One thread leads: it keeps the watch.  When a request is at hand, the leader runs its handler itself;
+One thread leads: it runs the event loop.  When a request is at hand, the leader runs its handler itself;
 no queue lies between, no second thread wants the interpreter lock, and the request's bytes are warm.
 
 Leadership is a *baton*.  While handlers don't block, the leader lays it on the table, runs the handler,
-and takes it up again.  If the handler blocks, or computes for too long, the pacer takes the baton from
-the table and gives it to a follower, and the first thread finds, afterwards, that it leads no more.
+and takes it up again.  If the handler blocks, or computes for too long, the watchdog takes the baton
+from the table and gives it to a follower, and the first thread finds, afterwards, that it leads no more.
 When handlers have blocked of late, the leader gives the baton to a follower before it calls the handler
 (``handover``).
 
-So one thread always keeps the watch.  When all permitted handlers run, the leader runs none: it goes
+So one thread always runs the event loop.  When all permitted handlers run, the leader runs none: it goes
 on polling, and lets requests wait in the backlog for whoever is done first.
 
-Where Python has no interpreter lock, there are several watches, each with connections and a leader of
-its own, so that requests are received, parsed and handled on several cores.  All else they share.
+Where Python has no interpreter lock, there are several event loops, each with connections and a leader
+of its own, so that requests are received, parsed and handled on several cores.  All else they share.
 """
 
 import logging
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from .._connection.connection import Connection
 from .._system.fork import end_process
 from .._system.threads import new_thread
-from .event_loop import Watch
+from .event_loop import EventLoop
 from .handover import HAS_LOCK, QUICK, Handover, is_runnable
 from .lead import Lead, Worker
 from .pressure import Pressure
@@ -57,26 +57,26 @@ class Workers:
 
     ``_lock`` guards ``_followers``, ``_busy``, ``_led``, ``_backlog``, ``_threads`` and ``_stopped``.
     ``_busy`` counts the handlers that run without the lead; where there are several leaders, those that
-    run with it, too.  ``_led`` counts the watches that have not ended.  ``_held_seen``, ``_looked_at``
-    and ``_had_run`` are the pacer's.  Of ``guests``, which any thread may enter, only single operations
-    are used, each atomic.
+    run with it, too.  ``_led`` counts the event loops that have not ended.  ``_held_seen``,
+    ``_looked_at`` and ``_had_run`` are the watchdog's.  Of ``guests``, which any thread may enter, only
+    single operations are used, each atomic.
     """
 
     def __init__(
         self,
-        watches: Sequence[Watch],
+        loops: Sequence[EventLoop],
         serve: Callable[[Connection], None],
         max_threads: int,
         name: str,
     ) -> None:
-        self._leads = [Lead(watch) for watch in watches]
-        self._several = len(watches) > 1
-        for watch in watches:
-            watch.on_left = self._client_left
+        self._leads = [Lead(loop) for loop in loops]
+        self._several = len(loops) > 1
+        for loop in loops:
+            loop.on_left = self._client_left
         self._serve = serve
         self._max_threads = max_threads
         self._name = name
-        self._config = config = watches[0].config
+        self._config = config = loops[0].config
         self._max_queue = config.max_queue
         self._idle_timeout = config.thread_idle_timeout
         self._lock = threading.Lock()
@@ -85,12 +85,12 @@ class Workers:
         self._busy = 0
         self._backlog = Backlog(config.lifo_threshold)
         # Ours to tell of requests that wait; the rest is the event loop's.
-        self._pressure = Pressure(watches, lambda: len(self._backlog))
+        self._pressure = Pressure(loops, lambda: len(self._backlog))
         self._started = 0
         self._stopped = False
-        self._led = len(watches)
+        self._led = len(loops)
         self._handover = Handover()
-        # When the pacer last looked, and how much the process had run by then.
+        # When the watchdog last looked, and how much the process had run by then.
         self._looked_at = self._had_run = 0.0
         #: Connections that are handled by threads which are not ours.
         self.guests: set[Connection] = set()
@@ -103,7 +103,7 @@ class Workers:
         with self._lock:
             for lead in self._leads:
                 if not self._new_thread_locked(lead):
-                    raise RuntimeError("can't start the thread that keeps the watch")
+                    raise RuntimeError("can't start the thread that runs the event loop")
 
     def stop(self) -> None:
         """No thread follows any more: each ends when it has nothing to do."""
@@ -114,7 +114,7 @@ class Workers:
             worker.wakeup.release()
 
     def join(self, timeout: float | None = None) -> None:
-        """After the watch was told to drain: wait for the threads to end, ``timeout`` s at the most."""
+        """After the loop was told to drain: wait for the threads to end, ``timeout`` s at the most."""
         deadline = None if timeout is None else monotonic() + timeout
         while (worker := self._any_other()) is not None:
             left = None if deadline is None else deadline - monotonic()
@@ -138,8 +138,8 @@ class Workers:
     def remove_guest(self, guest: Connection) -> None:
         """A thread that is not the pool's has handled this connection, which had entered ``guests``."""
         self.guests.discard(guest)
-        if guest.watch.draining:
-            guest.watch.poller.wake()  # It may have been the last one that was waited for.
+        if guest.loop.draining:
+            guest.loop.poller.wake()  # It may have been the last one that was waited for.
 
     def after_fork(self) -> None:
         """In a forked child, which has one thread at most: it ends behind the handler that forked."""
@@ -169,7 +169,7 @@ class Workers:
         return len(self._threads)
 
     def look(self) -> float:
-        """The pacer's look; returns when to look again, in seconds, or 0 if there was nothing to see.
+        """The watchdog's look; returns when to look again, in seconds, or 0 if there was nothing to see.
 
         A handler that is inside the same turn, or holds the same head, as a tick ago is slow: its
         thread loses the lead if it blocks, its head goes out.
@@ -228,23 +228,23 @@ class Workers:
         finally:
             with self._lock:
                 self._threads.discard(me)
-            if me.lead.watch.forked:
+            if me.lead.loop.forked:
                 end_process()
 
     def _lead(self, me: Worker) -> Connection | None:
-        """Keep the watch until the lead is lost.
+        """Run the event loop until the lead is lost.
 
         Returns the request that this thread is to run as an ordinary worker, or None if it has run
         it already.
         """
         lead = me.lead
-        watch, table = lead.watch, lead.table
-        pacer = watch.pacer
+        loop, table = lead.loop, lead.table
+        watchdog = loop.watchdog
         handover = self._handover
         several = self._several
         waited: Connection | None = None
         while True:
-            connection = waited or watch.next()
+            connection = waited or loop.next()
             if connection is None:
                 self._ended()
                 return None
@@ -260,8 +260,8 @@ class Workers:
             ):
                 table[me] = None
                 lead.turn += 1
-                if pacer.asleep:
-                    pacer.nudge()
+                if watchdog.asleep:
+                    watchdog.nudge()
                 self._handle(me, connection, several)
                 try:
                     del table[me]
@@ -274,7 +274,7 @@ class Workers:
                 return connection
 
     def _ended(self) -> None:
-        """A watch has ended; with the last of them, nobody leads any more."""
+        """An event loop has ended; with the last of them, nobody leads any more."""
         with self._lock:
             self._led -= 1
             last = self._led == 0
@@ -290,7 +290,7 @@ class Workers:
             return True
 
     def _lost_the_lead(self, me: Worker) -> bool:
-        """The baton was gone; False if the pacer could not give it away and has laid it back."""
+        """The baton was gone; False if the watchdog could not give it away and has laid it back."""
         with self._lock:
             if me not in me.lead.table:
                 return True
@@ -302,7 +302,7 @@ class Workers:
 
         ``counted`` says that it counts among the busy already: it has waited.
         """
-        connection.watch.register(connection)
+        connection.loop.register(connection)
         with self._lock:
             self._busy -= counted
             room = self._max_threads + (_ERRANDS if connection.exchange is None else 0)
@@ -312,9 +312,9 @@ class Workers:
             waits = is_full and self._wait_locked(connection)
         if is_full:
             if not waits:
-                connection.closing.turn_away()
+                connection.closing.reject()
             return False
-        # No thread can be had. Better a watch that pauses than a request that is lost.
+        # No thread can be had. Better an event loop that pauses than a request that is lost.
         self._handle(me, connection, 0)
         return False
 
@@ -334,7 +334,7 @@ class Workers:
             except KeyError:
                 return False  # The leader came back just now.
             if (connection := leader.connection) is not None:
-                connection.watch.register(connection)
+                connection.loop.register(connection)
             if not self._new_leader_locked(lead, counted=self._several):
                 lead.table[leader] = None
                 return False

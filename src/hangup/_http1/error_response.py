@@ -5,7 +5,7 @@ import time
 
 from .escape import one_line
 
-__all__ = ["http_date", "plain_answer"]
+__all__ = ["http_date", "plain_response"]
 
 # A reason phrase is for people, and clients limit the length of a line; the body has all of it.
 _LONG_PHRASE = 200
@@ -23,7 +23,7 @@ def http_date(second: int) -> str:
     )
 
 
-def plain_answer(status: int, reason: str, *fields: str) -> tuple[bytes, bytes]:
+def plain_response(status: int, reason: str, *fields: str) -> tuple[bytes, bytes]:
     """Head and body of a complete answer in plain text, after which the connection closes.
 
     Whatever is in ``reason`` and ``fields``, it is one answer: control characters become spaces.

@@ -1,7 +1,8 @@
 """HTTP/1.1 without I/O: bytes in, events out (RFC 9112).
 
-A :class:`Wire` is told the bytes that a client sent and is asked for the requests and the bodies in
-them.  It knows neither sockets nor threads nor time; whoever owns the connection owns its wire.
+A :class:`RequestParser` is told the bytes that a client sent and is asked for the requests and the
+bodies in them.  It knows neither sockets nor threads nor time; whoever owns the connection owns its
+parser.
 
 Heads that are not plain are parsed by llhttp, through httptools, which can't pause between messages and
 tells no position.  So one head at a time is looked at: its end is the first CRLF CRLF, which needs no
@@ -18,7 +19,7 @@ from .path_host import PathHeads
 from .request import CHUNKED, Request
 from .request_head import Heads
 
-__all__ = ["Wire"]
+__all__ = ["RequestParser"]
 
 _HEAD_END = b"\r\n\r\n"
 _RAW_HEAD_END = re.compile(rb"\n\r?\n")
@@ -26,7 +27,7 @@ _RAW_HEAD_END = re.compile(rb"\n\r?\n")
 _EMPTY_LINES = 2
 
 
-class Wire:
+class RequestParser:
     """The bytes that one client sent, and where in its messages they stand."""
 
     __slots__ = ("_chunks", "_config", "_heads", "_remaining", "_searched", "body_ended", "buffer")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..config import Config
 from ..exceptions import RequestRejected
-from .parser import Wire
+from .parser import RequestParser
 from .request import Request
 from .request_head import Heads
 
@@ -124,7 +124,7 @@ def _malformed() -> RequestRejected:
     return RequestRejected(400, "Malformed PROXY header")
 
 
-class ProxiedWire(Wire):
+class ProxiedWire(RequestParser):
     """The bytes of a connection that a PROXY header may precede.
 
     ``told`` is called with the header when it has come, before the first request's head is looked at; it

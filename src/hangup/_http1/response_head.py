@@ -6,7 +6,7 @@ from .cache import Remembered
 from .field_names import field_names
 from .framing import BODILESS
 
-__all__ = ["AnswerHead", "field_line"]
+__all__ = ["ResponseHead", "field_line"]
 
 _STATUS = re.compile(r"([2-5]\d\d)( [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -31,7 +31,7 @@ def _status_line(status: str) -> tuple[int, str]:
 _status_lines = Remembered(_status_line, 256)
 
 
-class AnswerHead:
+class ResponseHead:
     """A status and its fields, checked and serialised; nobody changes it.
 
     ``prefix`` is everything but what the server adds: Date, the connection's fate, a length that only

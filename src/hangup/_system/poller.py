@@ -17,8 +17,8 @@ So whoever reads what another is to handle must see to it that the other learns 
 *When.*  The kernel knows when the last byte came and when the last acknowledgement did, and a FIN
 carries one: :func:`fin_after_data`.  So it does not matter how late FIN is noticed.
 
-*Whose.*  ``wait``, ``woken`` and ``add_listener`` are called by the thread that keeps the watch, one at
-a time; the others may be called by any thread.
+*Whose.*  ``wait``, ``woken`` and ``add_listener`` are called by the thread that runs the event loop, one
+at a time; the others may be called by any thread.
 """
 
 import os
@@ -63,7 +63,7 @@ GONE = 0x008 | 0x010  # EPOLLERR | EPOLLHUP
 
 
 class Poller(Protocol):
-    """What the watch needs of the operating system."""
+    """What the event loop needs of the operating system."""
 
     #: The descriptor that is readable after :meth:`wake`.
     wake_fd: int

@@ -79,15 +79,15 @@ class GunicornDoor(WSGIDoor):
         if self._proxy_protocol == "off" and not on_path:
             return take
 
-        def take_from_proxy(watch: Loop) -> Connection | None:
-            connection = take(watch)
+        def take_from_proxy(loop: Loop) -> Connection | None:
+            connection = take(loop)
             if connection is not None:
                 if on_path:
                     del connection.handler["REMOTE_PORT"]  # gunicorn has none either
                 if self._proxy_protocol != "off":
                     told = partial(self._note_proxy, connection)
                     connection.read_through(
-                        ProxiedWire(watch.config, watch.heads, self._proxy_protocol, told)
+                        ProxiedWire(loop.config, loop.heads, self._proxy_protocol, told)
                     )
             return connection
 
@@ -228,7 +228,7 @@ def _send_early_hints(
     Raises :exc:`ValueError` for what can't be a header field.
     """
     lines = [field_line(name, value) for name, value in headers]
-    if connection.exchange is not exchange or exchange.answer_began:
+    if connection.exchange is not exchange or exchange.response_began:
         return
     if exchange.request.protocol == "HTTP/1.1":
         send_interim(connection, exchange, b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % b"".join(lines))

@@ -16,7 +16,7 @@ from typing import Any
 
 from gunicorn.workers import base
 
-from .._engine.engine import Server
+from .._engine.engine import Engine
 from ..wsgi.server import LAST_REQUEST
 from .adapter import GunicornDoor
 from .fields import LenientHeads
@@ -49,10 +49,10 @@ class Worker(base.Worker):  # type: ignore[misc]
         shield(self.log)
         config = config_of(self.cfg)
         sink = access_sink(self.log)
-        door = GunicornDoor(self, self.wsgi, keeps_environ=sink is not None)
-        engine = Server(door, config, access_sink=sink)
-        for watch in engine.watches:
-            watch.heads = LenientHeads(config, self.cfg)
+        front_end = GunicornDoor(self, self.wsgi, keeps_environ=sink is not None)
+        engine = Engine(front_end, config, access_sink=sink)
+        for loop in engine.loops:
+            loop.heads = LenientHeads(config, self.cfg)
         for sock in self.sockets:
             engine.listen(sock.sock)
         engine.start()

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from io import BufferedReader, BytesIO, FileIO
 from typing import Any
 
-from .._connection.streams import AnswerStream
+from .._connection.streams import ResponseStream
 from .conditions import (
     Validators,
     conditions,
@@ -245,7 +245,11 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler, _Stock):
         """Send ``source``, from where it stands: through ``os.sendfile`` if that can be."""
         window = getattr(source, "raw", None)
         connection = self._hangup
-        if connection is None or type(outputfile) is not AnswerStream or type(window) is not FileWindow:
+        if (
+            connection is None
+            or type(outputfile) is not ResponseStream
+            or type(window) is not FileWindow
+        ):
             super().copyfile(source, outputfile)
             return
         at = source.tell()

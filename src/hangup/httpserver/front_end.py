@@ -55,18 +55,18 @@ class HTTPDoor:
         """The server's methods know which socket is theirs."""
         return self.accept
 
-    def accept(self, watch: Loop) -> Connection | None:
+    def accept(self, loop: Loop) -> Connection | None:
         """``get_request`` and ``verify_request``."""
         server = self._server
         if self._plain_get:
             sock, address = self._acceptor.accept()
-            connection = self._acceptor.make(sock, address, watch, raw=self._raw)
+            connection = self._acceptor.make(sock, address, loop, raw=self._raw)
         else:
             request, address = server.get_request()
             if type(request) is not socket.socket:
                 server.process_foreign(request, address)
                 return None
-            connection = Connection(take_over(request), address, watch, raw=self._raw)
+            connection = Connection(take_over(request), address, loop, raw=self._raw)
         connection.one_thread = self._one_thread
         if not self._plain_verify and not self._verify(connection):
             return None
@@ -95,7 +95,7 @@ class HTTPDoor:
         if connection.exchange is not None:
             # Its handler was made by a function of the program's, so nobody saw where it ended; but it
             # has written a line of its own when it answered.
-            connection.exchange.reported = connection.exchange.answer_began
+            connection.exchange.reported = connection.exchange.response_began
             connection.end_exchange(keep_open=False, whole=True)
 
     def answer(self, connection: Connection) -> None:

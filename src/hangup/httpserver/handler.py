@@ -12,7 +12,7 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from .._connection.streams import ANY_LENGTH, AnswerStream, ClientSocket, RequestStream
+from .._connection.streams import ANY_LENGTH, ClientSocket, RequestStream, ResponseStream
 from .._disconnect.client import Client
 from .._disconnect.peer import ClientState
 from .._http1.escape import escaped
@@ -114,7 +114,7 @@ class BaseHTTPRequestHandler(Responding):
         if self.timeout is not None:
             connection.set_io_timeout(self.timeout)
             connection.idle_timeout = self.timeout
-        self.wfile: Any = AnswerStream(connection, self.request)
+        self.wfile: Any = ResponseStream(connection, self.request)
         if self.wbufsize:
             size = self.wbufsize if self.wbufsize > 1 else io.DEFAULT_BUFFER_SIZE
             self.wfile = io.BufferedWriter(self.wfile, size)
@@ -173,7 +173,7 @@ class BaseHTTPRequestHandler(Responding):
         if exchange is None:
             return  # A loop of the program's own has seen the connection's end.
         wfile = self.wfile
-        if type(wfile) is AnswerStream:
+        if type(wfile) is ResponseStream:
             if connection.keep_open:
                 wfile.room = ANY_LENGTH
         elif not wfile.closed:
@@ -204,7 +204,7 @@ class BaseHTTPRequestHandler(Responding):
         sent = exchange.out - exchange.head_out
         return (
             self._length == sent
-            and exchange.answer_began
+            and exchange.response_began
             and not exchange.cut_short
             and not connection.output.holds_back
         )
@@ -220,7 +220,7 @@ class BaseHTTPRequestHandler(Responding):
         if not self._taken or exchange is None:
             return False
         connection.output.flush()
-        if not exchange.answer_began or not self._is_whole(connection) or not self.next_request():
+        if not exchange.response_began or not self._is_whole(connection) or not self.next_request():
             return False
         if connection.request is None:
             self._taken = True
@@ -246,7 +246,7 @@ class BaseHTTPRequestHandler(Responding):
         """The connection ends; called once for each connection."""
         if self._hangup is None:
             super().finish()
-        elif type(self.wfile) is not AnswerStream:
+        elif type(self.wfile) is not ResponseStream:
             self.wfile.close()
 
     # -- one request

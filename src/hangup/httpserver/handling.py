@@ -12,7 +12,7 @@ from contextvars import copy_context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from .._connection.streams import AnswerStream
+from .._connection.streams import ResponseStream
 from .._disconnect.client import Client
 from .._disconnect.peer import ClientState
 from .._http1.escape import printable
@@ -209,7 +209,7 @@ class Handling:
             exchange is not None
             and connection.peer.disconnected_at is not None
             and not exchange.reported
-            and not exchange.answer_began
+            and not exchange.response_began
             and hasattr(self, "requestline")
         ):
             exchange.reported = True
@@ -219,7 +219,7 @@ class Handling:
         """Send the head, or keep it for a moment so that the body's beginning goes with it."""
         connection = self._hangup
         buffer = self.__dict__.get("_headers_buffer")
-        if connection is None or type(self.wfile) is not AnswerStream:
+        if connection is None or type(self.wfile) is not ResponseStream:
             if connection is not None and connection.exchange is not None:
                 connection.exchange.head_out += sum(map(len, buffer or ()))
             super().flush_headers()  # type: ignore[misc]
@@ -261,7 +261,7 @@ def reported_status(connection: "Connection", code: Any) -> Any:
     request, and waits for the response.
     """
     peer, exchange = connection.peer, connection.exchange
-    if peer.disconnected_at is None or exchange is None or exchange.answer_began:
+    if peer.disconnected_at is None or exchange is None or exchange.response_began:
         return code
     if peer.state is not ClientState.GONE and peer.disconnected_at <= exchange.started_at:
         return code

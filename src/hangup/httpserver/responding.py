@@ -8,7 +8,7 @@ import http.server
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._connection.streams import ANY_LENGTH, AnswerStream
+from .._connection.streams import ANY_LENGTH, ResponseStream
 from .._http1.error_response import http_date
 from .._http1.field_names import field_names
 from .._http1.framing import CHUNKED, NO_BODY, TUNNEL, UNTIL_CLOSE, Framing, frame_response
@@ -169,8 +169,8 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
         persists = not (
             self.close_connection
             or not connection.keep_open
-            or (connection.watch.draining and connection.arrival.is_last())
-            or (not connection.input.wire.body_ended and connection.arrival.leaves_body(exchange))
+            or (connection.loop.draining and connection.arrival.is_last())
+            or (not connection.input.parser.body_ended and connection.arrival.leaves_body(exchange))
         )
         framing = frame_response(
             self.command, self.request_version, exchange.status, self._length, persists=persists
@@ -188,7 +188,7 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
 
     def _limit_body(self, framing: Framing) -> None:
         """Whatever the handler writes: its client would take more for the next response."""
-        stream = self.wfile if type(self.wfile) is AnswerStream else None
+        stream = self.wfile if type(self.wfile) is ResponseStream else None
         if self._length == CHUNKED and framing.body == UNTIL_CLOSE:
             if stream is not None:  # else the handler's chunks go out as they are
                 self._leave_out(framing.dropped)
@@ -215,7 +215,7 @@ class Responding(Handling, http.server.BaseHTTPRequestHandler):
         line = self._length_line if own else None
         if line is not None and line not in self._headers_buffer:
             self._recount()
-            if type(self.wfile) is AnswerStream and self.wfile.room >= 0:
+            if type(self.wfile) is ResponseStream and self.wfile.room >= 0:
                 self.wfile.room = ANY_LENGTH if self._length is None else self._length
         super().flush_headers()
 

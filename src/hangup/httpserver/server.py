@@ -25,7 +25,7 @@ from typing import Any
 from .._connection.connection import Connection
 from .._connection.state import State
 from .._connection.streams import ClientSocket
-from .._engine.engine import Server, tune_listener
+from .._engine.engine import Engine, tune_listener
 from .._engine.steps import Steps
 from .._logging.access_log import log_access
 from .._system.binding import shown
@@ -79,11 +79,11 @@ class _OnEngine(socketserver.TCPServer):
         self._config = config or Config()
         self._sinks = tuple(sinks)
         self._lock = threading.Lock()
-        self._engine: Server | None = None
-        self._ended: list[Server] = []
+        self._engine: Engine | None = None
+        self._ended: list[Engine] = []
         self._steps: Steps | None = None
         self._socket_timeout: float | None = None
-        self._door: HTTPDoor
+        self._front_end: HTTPDoor
         self._stop = False
         self._alarm = threading.Event()
         self._is_shut_down = threading.Event()
@@ -127,12 +127,12 @@ class _OnEngine(socketserver.TCPServer):
         sock = self.socket
         return (lambda: sock.context) if self._speaks_tls() else None  # type: ignore[attr-defined]
 
-    def _new_engine(self, *, serial: bool) -> Server:
-        self._door = HTTPDoor(self, _OnEngine)
-        if self._door.made_by_program:
-            self.RequestHandlerClass = self._door.made_by_program
-        engine = Server(
-            self._door, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
+    def _new_engine(self, *, serial: bool) -> Engine:
+        self._front_end = HTTPDoor(self, _OnEngine)
+        if self._front_end.made_by_program:
+            self.RequestHandlerClass = self._front_end.made_by_program
+        engine = Engine(
+            self._front_end, self._config, serial=serial, sinks=self._sinks, access_sink=log_access
         )
         engine.sinks.program_logs = program_logs(self.RequestHandlerClass)
         return engine
@@ -155,8 +155,8 @@ class _OnEngine(socketserver.TCPServer):
         self._is_shut_down.clear()
         self._end_steps()
         serial = not self.is_threading()
-        # A client that left the backlog must not stall the watch. It stays so: the watch may be about
-        # to accept when this returns.
+        # A client that left the backlog must not stall the event loop. It stays so: the loop may be
+        # about to accept when this returns.
         self.socket.setblocking(False)
         engine = self._new_engine(serial=serial)
         engine.listen(self.socket)
@@ -194,7 +194,7 @@ class _OnEngine(socketserver.TCPServer):
             if self._steps is None:
                 engine = self._new_engine(serial=True)
                 self._steps = Steps(engine, self.socket)
-                self._door.is_ours = self._steps.is_ours
+                self._front_end.is_ours = self._steps.is_ours
                 self._engine = engine
             steps = self._steps
         connection = steps.take(timeout)
@@ -231,7 +231,7 @@ class _OnEngine(socketserver.TCPServer):
             steps.serve_in_thread(connection, daemon=True)
         steps.close()
 
-    def _loop(self, serial_engine: Server | None, interval: float | None) -> None:
+    def _loop(self, serial_engine: Engine | None, interval: float | None) -> None:
         while not self._stop:
             if serial_engine is not None:
                 serial_engine.serve_one(interval)
@@ -299,7 +299,7 @@ class _OnEngine(socketserver.TCPServer):
         if (
             type(request) is not socket.socket
             or not _serves_http(self.RequestHandlerClass)
-            or isinstance(self, _FORKING)  # parent and child can't share a watch
+            or isinstance(self, _FORKING)  # parent and child can't share an event loop
         ):
             return request, address
         with self._lock:
@@ -312,13 +312,13 @@ class _OnEngine(socketserver.TCPServer):
         connection = Connection(
             take_over(request),
             address,
-            engine.watch,
+            engine.loop,
             raw=not is_wire_handler(self.RequestHandlerClass),
         )
         connection.blocking = True
         connection.state = State.HANDLED
         connection.io_timeout = None
-        engine.watch.register(connection)
+        engine.loop.register(connection)
         return connection.sock, address
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -329,7 +329,7 @@ class _OnEngine(socketserver.TCPServer):
                 return
             super().finish_request(request, client_address)
         elif not connection.blocking or connection.exchange is not None:
-            self._door.answer(connection)
+            self._front_end.answer(connection)
         elif connection.wait_for_next_request():
             assert self._engine is not None
             self._engine.serve_guest(connection)

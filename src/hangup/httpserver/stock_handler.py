@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from .._connection.connection import Connection
-from .._connection.streams import AnswerStream, ClientSocket, RequestStream
+from .._connection.streams import ClientSocket, RequestStream, ResponseStream
 from .._disconnect.peer import ClientState
 from .._http1.request import unfinished, unparsed
 from .handler import BaseHTTPRequestHandler
@@ -62,7 +62,7 @@ class _Adapter(Handling):
         if self._hangup is not None and self.timeout is not None:  # type: ignore[attr-defined]
             self._hangup.idle_timeout = self.timeout  # type: ignore[attr-defined]
         if type(self.wfile) is socketserver._SocketWriter:  # type: ignore[attr-defined]  # noqa: SLF001
-            self.wfile: Any = AnswerStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
+            self.wfile: Any = ResponseStream(self._hangup, self.request)  # type: ignore[attr-defined,arg-type]
         if self._hangup is not None and isinstance(self.rfile, RequestStream):
             self.rfile.before_line = self._before_line
 
@@ -190,7 +190,7 @@ class _Adapter(Handling):
             return
         connection.output.flush()
         upgraded = exchange.status == HTTPStatus.SWITCHING_PROTOCOLS or self.command == "CONNECT"
-        if not exchange.answer_began or upgraded:
+        if not exchange.response_began or upgraded:
             return
         if self.next_request():
             self._served = True

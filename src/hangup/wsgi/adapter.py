@@ -17,7 +17,7 @@ from .._engine.listener import Accept
 from .._http1.error_response import http_date
 from .._http1.escape import escaped
 from .._http1.request import CHUNKED, Request
-from .._http1.response_head import AnswerHead
+from .._http1.response_head import ResponseHead
 from .._system.tls import ContextOf
 from .._version import __version__
 from ..exceptions import ClientDisconnected
@@ -33,7 +33,7 @@ _log = logging.getLogger("hangup")
 
 
 class WSGIDoor:
-    """The engine's way into an application.  Who calls what: :class:`~hangup._engine.engine.Door`.
+    """The engine's way into an application.  Who calls what: :class:`~hangup._engine.engine.FrontEnd`.
 
     ``last_head`` and what :meth:`date_line` keeps are shared by all threads, without a lock: each value
     is right, whoever writes it last.
@@ -51,7 +51,7 @@ class WSGIDoor:
         # Whether there is anything for complete() to do.
         self._completes = context_of is not None
         self.server_line = "Server: hangup\r\n"
-        self.last_head = AnswerHead("200 OK", [], self.server_line)
+        self.last_head = ResponseHead("200 OK", [], self.server_line)
         self._date = (1.0, 0.0, b"")
         self._base = {
             "SERVER_SOFTWARE": f"hangup/{__version__}",
@@ -131,9 +131,9 @@ class WSGIDoor:
         accept, make, about = acceptor.accept, acceptor.make, _about(sock.getsockname())
         base = self._base
 
-        def take(watch: Loop) -> Connection:
+        def take(loop: Loop) -> Connection:
             client, address = accept()
-            connection = make(client, address, watch)
+            connection = make(client, address, loop)
             connection.handler = base | about(connection, address)
             return connection
 

@@ -57,8 +57,8 @@ def open_input(connection: "Connection") -> RequestStream:
             exchange = connection.exchange
             if (
                 exchange is not None
-                and not (exchange.answer_began or exchange.continued)
-                and not connection.input.wire.buffer
+                and not (exchange.response_began or exchange.continued)
+                and not connection.input.parser.buffer
             ):
                 send_continue(connection, exchange)
             return more()
@@ -75,15 +75,15 @@ def gather_input(connection: "Connection", most: int = GATHERED) -> int | None:
 
     Raises what reading raises, before the application has begun.
     """
-    wire, exchange, request = connection.input.wire, connection.exchange, connection.request
+    parser, exchange, request = connection.input.parser, connection.exchange, connection.request
     if exchange is None or request is None:
         return None
-    if not wire.body_at_hand(most) and request.expects_continue and not wire.buffer:
+    if not parser.body_at_hand(most) and request.expects_continue and not parser.buffer:
         send_continue(connection, exchange)
     try:
-        while not wire.body_at_hand(most):
+        while not parser.body_at_hand(most):
             connection.input.receive_body()
     except ClientDisconnected:
         exchange.left_phase = Phase.BODY  # A FIN may have come before this thread looked.
         raise
-    return wire.body_come if wire.body_complete else None
+    return parser.body_come if parser.body_complete else None

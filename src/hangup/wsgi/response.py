@@ -21,7 +21,7 @@ from .._connection.sendfile import extent_of
 from .._disconnect.peer import ClientState
 from .._http1.framing import CHUNKED, NO_BODY, TUNNEL, UNTIL_CLOSE, frame_response
 from .._http1.request import Request
-from .._http1.response_head import AnswerHead
+from .._http1.response_head import ResponseHead
 from ..exceptions import ClientDisconnected, WSGIError
 from .file_wrapper import FileWrapper
 from .input import send_continue
@@ -48,7 +48,7 @@ class Shared(Protocol):
     #: What says who answers, for whom does not say so itself.
     server_line: str
     #: The latest head: many applications give the same one again and again.
-    last_head: AnswerHead
+    last_head: ResponseHead
 
     def date_line(self) -> bytes:
         """The Date, and the empty line that ends a head."""
@@ -83,7 +83,7 @@ class Answer:
         self._connection = connection
         self._exchange = exchange
         self._request = request
-        self.head: AnswerHead | None = None
+        self.head: ResponseHead | None = None
         #: Whether another request may follow.
         self.keep_open = False
         self._framing = _UNSENT
@@ -129,7 +129,7 @@ class Answer:
         shared = self._shared
         last = shared.last_head
         if last.given != (status, headers):
-            last = shared.last_head = AnswerHead(status, headers, shared.server_line)
+            last = shared.last_head = ResponseHead(status, headers, shared.server_line)
         self.head = last
         return self.write
 
@@ -179,7 +179,7 @@ class Answer:
                 request.keep_alive
                 and not head.closes
                 and connection.keep_open
-                and not (connection.watch.draining and connection.arrival.is_last())
+                and not (connection.loop.draining and connection.arrival.is_last())
                 and not (request.length and connection.arrival.leaves_body(self._exchange))
             ),
         )
@@ -254,10 +254,10 @@ class Answer:
             and self._request.keeps_plainly
             and type(block) is bytes
             and head.is_plain
-            and self._connection.input.wire.body_ended
+            and self._connection.input.parser.body_ended
             and head.length <= JOIN_SIZE
             and self._connection.keep_open
-            and not self._connection.watch.draining
+            and not self._connection.loop.draining
         ):
             # What all of _begin comes to in that case; tests/test_framing.py holds that.
             raw = head.prefix + self._shared.date_line()

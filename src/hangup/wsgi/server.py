@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, Self
 
-from .._engine.engine import Server, tune_listener
+from .._engine.engine import Engine, tune_listener
 from .._logging.access_log import FORMATS, AccessLog
 from .._system.binding import bind_socket, file_identity, parse_bind, shown_address, unlink_own
 from .._system.fork import ForkWatch
@@ -127,13 +127,13 @@ class WSGIServer:
         # Whose it is to remove that: a program may fork, and each child serve.
         self._maker = os.getpid()
         tune_listener(self.socket, self.config)
-        door = WSGIDoor(app, context_of=context_of)
+        front_end = WSGIDoor(app, context_of=context_of)
         self._access_log = None if access_log == "off" else AccessLog(access_log, sys.stdout)
         # Made when it starts: a program may fork before that, and each child then has its own.
         self._new_engine = functools.partial(
-            Server, door, self.config, sinks=sinks, access_sink=self._access_log
+            Engine, front_end, self.config, sinks=sinks, access_sink=self._access_log
         )
-        self.engine: Server | None = None
+        self.engine: Engine | None = None
         self._started = False
         # Set, and then woken, by whoever wants it to stop. No Event, which a signal's handler must not
         # set: it may run in the middle of that event's own wait.
@@ -321,7 +321,7 @@ class _Signals:
                 signal.signal(number, signal.SIG_DFL)
 
 
-def _say_what_is_left(engine: Server) -> None:
+def _say_what_is_left(engine: Engine) -> None:
     count = len(engine.in_progress())
     if count:
         requests = "1 request" if count == 1 else f"{count} requests"
