@@ -7,7 +7,7 @@ import pytest
 
 from conftest import Peer
 from hangup import Config, RequestRejected
-from hangup._http1.proxy_protocol import MODES, ProxiedWire, ProxyHeader, parse_proxy_header
+from hangup._http1.proxy_protocol import MODES, ProxiedRequestParser, ProxyHeader, parse_proxy_header
 from hangup._http1.request_head import Heads
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -101,7 +101,7 @@ def test_a_version_that_is_not_asked_for_is_no_header() -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_the_request_behind_it_is_read(name: str, step: int) -> None:
     told: list[ProxyHeader] = []
-    parser = ProxiedWire(Config(), Heads(Config()), "auto", told.append)
+    parser = ProxiedRequestParser(Config(), Heads(Config()), "auto", told.append)
     found = []
     data = GOOD[name][0] + REQUEST + REQUEST
     for start in range(0, len(data), step):
@@ -116,7 +116,7 @@ def test_a_connection_may_begin_without_one_and_then_has_none_later() -> None:
     """Whoever is behind a proxy could otherwise say by a second header whose connection it is."""
     told: list[ProxyHeader] = []
     for first in (REQUEST, GOOD["IPv4"][0] + REQUEST):
-        parser = ProxiedWire(Config(), Heads(Config()), "auto", told.append)
+        parser = ProxiedRequestParser(Config(), Heads(Config()), "auto", told.append)
         parser.receive(first + GOOD["unknown"][0] + REQUEST)
         assert parser.next_request() is not None
         with pytest.raises(RequestRejected):

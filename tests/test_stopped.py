@@ -131,12 +131,12 @@ def empty(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def test_what_has_come_is_looked_for_before_a_deadline_is_applied(serve_app: Any) -> None:
     # Which of the two comes first is a matter of where the process was stopped: here, the deadline.
     serving = serve_app(empty)
-    watch = serving.server.engine.loop
+    loop = serving.server.engine.loop
     with serving.connect() as idle, serving.connect() as half, serving.connect() as silent:
         for each in (idle, silent):
             assert each.get("/").response()[0].status == 200
         half.send(b"GET / HTTP/1.1\r\n")
-        until(lambda: len(connections(watch)) == 3, "they are watched")
+        until(lambda: len(connections(loop)) == 3, "they are watched")
 
         class Task:
             deadline = float("inf")
@@ -144,19 +144,19 @@ def test_what_has_come_is_looked_for_before_a_deadline_is_applied(serve_app: Any
             def on_ready(self, _flags: int) -> bool:
                 idle.get("/")
                 half.send(b"Host: test\r\n\r\n")
-                for connection in connections(watch):
+                for connection in connections(loop):
                     connection.deadline = 0.0
-                watch.next_sweep = 0.0
+                loop.next_sweep = 0.0
                 return False
 
-        watch.look_at(Task())
+        loop.look_at(Task())
         assert idle.response()[0].status == 200
         assert half.response()[0].status == 200
         assert silent.read_to_end() == b""
 
 
-def connections(watch: Any) -> list[Any]:
-    return [entry for entry in list(watch._entries.values()) if hasattr(entry, "peer")]
+def connections(loop: Any) -> list[Any]:
+    return [entry for entry in list(loop._entries.values()) if hasattr(entry, "peer")]
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])

@@ -4,7 +4,7 @@ Used by the connection's owner, but for :meth:`Output.send_held`, which the watc
 
 A head waits in the list ``_held`` for the body's beginning, and a small block of a body for those that
 come close behind it.  Whoever pops what is there sends it, and the pop is atomic.  The watchdog pops and
-sends with ``_pacing`` held, and puts what the socket did not take into ``_rest``.  So an owner that
+sends with ``_rest_lock`` held, and puts what the socket did not take into ``_rest``.  So an owner that
 finds it gone takes that lock, and knows how far it has come.
 """
 
@@ -52,7 +52,7 @@ class Output:
         "_leaves_remainder",
         "_limited",
         "_rest",
-        "_watchdog_sends",
+        "_rest_lock",
         "holds_back",
         "left_over",
         "link",
@@ -65,7 +65,7 @@ class Output:
         self.transport = transport
         # Whether send(2) is called without the detour over the transport, which most requests take.
         self._is_plain = not transport.encrypts
-        self._watchdog_sends: Lock | None = None
+        self._rest_lock: Lock | None = None
         self._held: list[bytes] = []
         #: Whether a head waits for its body, or blocks of a body for more.
         self.holds_back = False
@@ -96,8 +96,8 @@ class Output:
         """
         if self.holds_back:
             self.flush()
-        if self._watchdog_sends is None:
-            self._watchdog_sends = Lock()
+        if self._rest_lock is None:
+            self._rest_lock = Lock()
         self.holds_back = True
         self._held.append(head)
         watchdog = self.link.loop.watchdog
@@ -110,8 +110,8 @@ class Output:
         try:
             return self._held.pop()
         except IndexError:
-            assert self._watchdog_sends is not None
-            with self._watchdog_sends:
+            assert self._rest_lock is not None
+            with self._rest_lock:
                 rest, self._rest = self._rest, b""
                 return rest
 
@@ -127,10 +127,10 @@ class Output:
 
     def send_held(self) -> None:
         """Send what is held back: what follows takes its time.  The watchdog calls this: never waits."""
-        pacing = self._watchdog_sends
-        if pacing is None:
+        lock = self._rest_lock
+        if lock is None:
             return
-        with pacing:
+        with lock:
             try:
                 head = self._held.pop()
             except IndexError:
@@ -148,8 +148,8 @@ class Output:
 
     def after_fork(self) -> None:
         """In a forked child whose handler's connection this is: other threads' locks are nobody's."""
-        if self._watchdog_sends is not None:
-            self._watchdog_sends = Lock()
+        if self._rest_lock is not None:
+            self._rest_lock = Lock()
 
     def _behind_held(self, data: bytes | memoryview) -> bytes | memoryview:
         """What to send, now that the head that was held back goes before it."""

@@ -277,9 +277,7 @@ class ResponseStream(io.BufferedIOBase):
             chunks.feed(data)
         except RequestRejected as error:
             raise ValueError("the chunks of a handler's answer are malformed") from error
-        body = b"".join(chunks.data)
-        chunks.data.clear()
-        return body
+        return chunks.take()
 
     def writelines(self, lines: "Iterable[ReadableBuffer]", /) -> None:
         for line in lines:

@@ -91,7 +91,7 @@ def _event_loop_count(config: Config) -> int:
     said = os.environ.get("HANGUP_EVENT_LOOPS")
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     if said and not (said.isascii() and said.isdigit()):
-        raise ConfigError(f"HANGUP_EVENT_LOOPS is a number of event loops, 1 or more, not {said!r}")
+        raise ConfigError(f"HANGUP_EVENT_LOOPS is a whole number of event loops, not {said!r}")
     number = int(said) if said else 1 if HAS_LOCK else cores
     return max(1, min(number, config.max_threads))
 

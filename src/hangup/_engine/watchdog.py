@@ -1,4 +1,4 @@
-"""The pacing thread: it does what can't wait for a handler that turned out slow.
+"""The watchdog, a thread: it does what can't wait for a handler that turned out slow.
 
 Two things wait for a handler: the event loop, while the leader is inside one, and an answer's head, held
 back to leave with the body.  Neither may wait long, and neither should cost the quick request that

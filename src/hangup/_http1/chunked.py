@@ -68,6 +68,12 @@ class Chunks:
         self._line = b"" if self.complete else window[at:]
         return at - before if self.complete else len(data)
 
+    def take(self) -> bytes:
+        """What has been decoded since the last call."""
+        data = b"".join(self.data)
+        self.data.clear()
+        return data
+
     def _read_chunk(self, window: bytes, at: int) -> int:
         """Read on in a chunk, and in its CRLF; return where that ends."""
         left = self._left

@@ -162,9 +162,7 @@ class RequestParser:
         if chunks.complete:
             self._chunks = None
             self.body_ended = True
-        data = b"".join(chunks.data)
-        chunks.data.clear()
-        return data
+        return chunks.take()
 
     def _decode(self, chunks: Chunks) -> None:
         buffer = self.buffer

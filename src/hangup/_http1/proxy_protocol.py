@@ -17,7 +17,7 @@ from .parser import RequestParser
 from .request import Request
 from .request_head import Heads
 
-__all__ = ["MODES", "ProxiedWire", "ProxyHeader", "parse_proxy_header"]
+__all__ = ["MODES", "ProxiedRequestParser", "ProxyHeader", "parse_proxy_header"]
 
 #: What may be asked for: gunicorn's words. ``auto`` takes either version.
 MODES = ("off", "v1", "v2", "auto")
@@ -124,7 +124,7 @@ def _malformed() -> RequestRejected:
     return RequestRejected(400, "Malformed PROXY header")
 
 
-class ProxiedWire(RequestParser):
+class ProxiedRequestParser(RequestParser):
     """The bytes of a connection that a PROXY header may precede.
 
     ``told`` is called with the header when it has come, before the first request's head is looked at; it

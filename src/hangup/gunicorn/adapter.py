@@ -15,7 +15,7 @@ from .._connection.connection import Connection
 from .._connection.exchange import Exchange
 from .._connection.loop import Loop
 from .._engine.listener import Accept
-from .._http1.proxy_protocol import ProxiedWire, ProxyHeader
+from .._http1.proxy_protocol import ProxiedRequestParser, ProxyHeader
 from .._http1.request import Request
 from .._http1.response_head import field_line
 from .._system.tls import ContextOf, check_context
@@ -87,7 +87,7 @@ class GunicornDoor(WSGIDoor):
                 if self._proxy_protocol != "off":
                     told = partial(self._note_proxy, connection)
                     connection.read_through(
-                        ProxiedWire(loop.config, loop.heads, self._proxy_protocol, told)
+                        ProxiedRequestParser(loop.config, loop.heads, self._proxy_protocol, told)
                     )
             return connection
 

@@ -36,8 +36,8 @@ _LAST_CHUNK = b"0\r\n\r\n"
 # An answer's framing before its head is out.
 _UNSENT = -1
 
-# What a head has of it: an application says nothing of the coding.
-_FRAMING_LINES = re.compile(rb"(?i)(?<=\r\n)content-length:[^\r]*\r\n")
+# What a head has of its framing: an application says nothing of the coding.
+_LENGTH_LINE = re.compile(rb"(?i)(?<=\r\n)content-length:[^\r]*\r\n")
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -186,7 +186,7 @@ class Answer:
         self.keep_open = framing.persists
         prefix = head.prefix
         if framing.dropped:
-            prefix = _FRAMING_LINES.sub(b"", prefix)
+            prefix = _LENGTH_LINE.sub(b"", prefix)
         end = b"\r\n" if head.dated else self._shared.date_line()
         raw = b"".join((prefix, framing.body_line, framing.connection_line, end))
         self._exchange.status = head.status
