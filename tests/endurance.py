@@ -83,7 +83,7 @@ wsgi_servers = [
     for tls in ({}, {"certfile": sys.argv[1], "keyfile": sys.argv[2]})
 ]
 for server in http_servers:
-    threading.Thread(target=server.serve_forever).start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 for server in wsgi_servers:
     server.start()
 # All of its threads are there: this one, two that serve for ever, and each engine's leaders and
@@ -91,7 +91,7 @@ for server in wsgi_servers:
 def engines():
     return [server._engine for server in http_servers] + [server.engine for server in wsgi_servers]
 
-while None in engines() or threading.active_count() < 3 + sum(len(e.watches) + 1 for e in engines()):
+while None in engines() or threading.active_count() < 3 + sum(len(e.loops) + 1 for e in engines()):
     time.sleep(0.01)
 ports = [server.server_port for server in http_servers] + [server.port for server in wsgi_servers]
 sys.stdout.write(json.dumps(ports) + "\\n")
@@ -342,7 +342,10 @@ def soak(seconds: float, *, seed: int, progress: bool = False) -> tuple[list[str
         )
         assert process.stdout is not None
         try:
-            load = Load(json.loads(process.stdout.readline()), cert, seed)
+            if not (ports := process.stdout.readline()):
+                said.seek(0)
+                return [f"the server did not start, and said {said.read()[:2000]!r}"], {}
+            load = Load(json.loads(ports), cert, seed)
             fresh = State(process.pid)
             warming = max(0.2 * seconds, min(0.5 * seconds, WARMING))
             storm(load, warming, progress)

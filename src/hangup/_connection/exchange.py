@@ -44,7 +44,7 @@ class Exchange:
     """What is known of a request while it is under way.
 
     Owned by the thread that handles the connection.  The watching thread touches it in two places:
-    :meth:`note_left`, which writes ``left_phase`` once, and :meth:`tell_client`.
+    :meth:`note_left`, which writes ``left_phase`` once, and :meth:`notify_client`.
 
     The client is made when somebody asks for it.  Whoever makes it publishes it first and then looks
     at the peer and at ``ended_at``; whoever notes a departure, or ends the request, writes there first

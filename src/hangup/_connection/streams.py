@@ -27,7 +27,7 @@ __all__ = ["ANY_LENGTH", "ClientSocket", "RequestStream", "ResponseStream"]
 
 _log = logging.getLogger("hangup")
 
-#: In ``AnswerStream.room``: a response's body may have as many bytes as come.
+#: In ``ResponseStream.room``: a response's body may have as many bytes as come.
 ANY_LENGTH = 1 << 62
 
 

@@ -1,7 +1,7 @@
 """Servers: ``http.server``'s classes, on hangup's engine.
 
 A server here is still a :class:`socketserver.TCPServer`: it binds, activates, verifies and closes with
-the same methods, which programs override.  What differs is who loops: the engine accepts, watches and
+the same methods, which programs override.  What differs is who does it: the engine accepts, watches and
 runs handlers.
 
 Three kinds of server can't be run by the engine, and are run by the standard library's own loop:
