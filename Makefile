@@ -4,7 +4,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SECONDS ?= 300
 # Most tests wait for something most of the time.
 JOBS ?= 4
 GROUP = $(BIN)/python -m pip install --quiet --group
@@ -38,10 +37,10 @@ compiled: $(VENV)/.installed-build  ## the wheel with a compiled engine, in .com
 	.compiled/venv/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 soak: $(VENV)/.installed  ## ten minutes of good, departing, slow and malformed clients; SECONDS=60: one
-	$(BIN)/python tests/endurance.py $(SECONDS)
+	$(BIN)/python tests/endurance.py $(or $(SECONDS),600)
 
-fuzz: $(VENV)/.installed-test $(VENV)/.installed-fuzz  ## streams that the wire gets wrong, sought for SECONDS
-	$(BIN)/python tests/fuzz_wire.py $(SECONDS)
+fuzz: $(VENV)/.installed-test $(VENV)/.installed-fuzz  ## streams that the wire gets wrong, sought for five minutes; SECONDS=60: one
+	$(BIN)/python tests/fuzz_wire.py $(or $(SECONDS),300)
 
 cpython: $(VENV)/.installed-test  ## CPython's own tests of http.server, on each Python that is installed
 	$(BIN)/python tests/every_python.py

@@ -82,12 +82,14 @@ wsgi_servers = [
     hangup.WSGIServer(app, port=0, config=config, access_log="off", **tls)
     for tls in ({}, {"certfile": sys.argv[1], "keyfile": sys.argv[2]})
 ]
-for server in http_servers:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+# Daemons, so that a program which raises before its end does end; at its end they are waited for.
+serving = [threading.Thread(target=server.serve_forever, daemon=True) for server in http_servers]
+for thread in serving:
+    thread.start()
 for server in wsgi_servers:
     server.start()
-# All of its threads are there: this one, two that serve for ever, and each engine's leaders and
-# watchdog.
+# All of its threads are there: this one, two that serve for ever, and each engine's: one for each of
+# its event loops, and its watchdog.
 def engines():
     return [server._engine for server in http_servers] + [server.engine for server in wsgi_servers]
 
@@ -102,6 +104,8 @@ for server in http_servers:
     server.server_close()
 for server in wsgi_servers:
     server.close(10)
+for thread in serving:
+    thread.join()
 """
 
 MALFORMED = (

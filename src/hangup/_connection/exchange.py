@@ -43,7 +43,7 @@ class Carrier(Protocol):
 class Exchange:
     """What is known of a request while it is under way.
 
-    Owned by the thread that handles the connection.  The watching thread touches it in two places:
+    Owned by the thread that handles the connection.  The event loop's thread touches it in two places:
     :meth:`note_left`, which writes ``left_phase`` once, and :meth:`notify_client`.
 
     The client is made when somebody asks for it.  Whoever makes it publishes it first and then looks

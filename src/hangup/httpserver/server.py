@@ -1,8 +1,8 @@
 """Servers: ``http.server``'s classes, on hangup's engine.
 
 A server here is still a :class:`socketserver.TCPServer`: it binds, activates, verifies and closes with
-the same methods, which programs override.  What differs is who does it: the engine accepts, watches and
-runs handlers.
+the same methods, which programs override.  The engine does what the standard library's loop does there:
+it accepts connections, watches them and runs handlers.
 
 Three kinds of server can't be run by the engine, and are run by the standard library's own loop:
 one whose ``process_request`` the program replaced, since it decides on threads itself; one that
